@@ -75,6 +75,10 @@ bench-wires:
 bench-shell:
     .ci/run bench_shell
 
+# What the sandbox costs a command, beside one without
+bench-sandbox:
+    .ci/run bench_sandbox
+
 # What it costs to look through a project, beside ripgrep, and to judge a call by 10,000 rules
 bench-tools:
     .ci/run bench_tools

@@ -42,7 +42,7 @@ use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 
 use crate::config::{Config, Flags};
-use crate::http::{Gatekeeper, TrustedProxies, guard, identify, routes};
+use crate::http::{BODY_TIMEOUT, Gatekeeper, TrustedProxies, end_unread, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::lodging::Lodging;
 use crate::logging::LogOfAnother;
@@ -180,6 +180,8 @@ pub struct Dependencies {
     pub hello_timeout: Duration,
     /// How long a client may take nothing of an answer that comes part by part.
     pub answer_stall: Duration,
+    /// How long a client may take to send the body of a request that is read whole.
+    pub body_timeout: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
     /// How the history of files is kept, and how locks end.
@@ -226,6 +228,7 @@ impl Default for Dependencies {
             tool_timeout: Duration::from_mins(2),
             hello_timeout: Duration::from_secs(5),
             answer_stall: ANSWER_STALL,
+            body_timeout: BODY_TIMEOUT,
             presence: PresenceSettings::default(),
             files: FileSettings::default(),
             stream_comments: Duration::from_secs(15),
@@ -338,6 +341,7 @@ impl App {
         services.setup_token.lock().clone_from(&setup_token);
         node.remove_leftovers().await?;
         node.load_choices().await?;
+        node.audit_sandbox().await?;
         let streams = Streams::start(stream_comments);
         let secured = tls.as_ref().map(Tls::server_config).transpose()?;
         let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;
@@ -530,10 +534,8 @@ fn services(
     let sealing = sealing(&master_key, config.master_key_previous_file.as_deref())?;
     let egress = egress(config.egress_allow.clone());
     let identity_providers = identity_providers(config.oauth, &config.egress_allow);
-    let log = dependencies.log.unwrap_or_else(|| {
-        let settings = LogSettings { filter: config.log, format: config.log_format };
-        Arc::new(LogOfAnother(settings))
-    });
+    let settings = LogSettings { filter: config.log, format: config.log_format };
+    let log = dependencies.log.unwrap_or_else(|| Arc::new(LogOfAnother(settings)));
     let mcp = McpHost::new(config.egress_allow).unwrap_or_else(|error| {
         tracing::warn!(?error, "no MCP servers on the web: has the system certificates?");
         McpHost::without_web()
@@ -590,6 +592,7 @@ fn services(
             tool_timeout: dependencies.tool_timeout,
             hello_timeout: dependencies.hello_timeout,
             answer_stall: dependencies.answer_stall,
+            body_timeout: dependencies.body_timeout,
             presence: dependencies.presence,
             files: FileSettings {
                 kept: config.files_kept,
@@ -764,6 +767,7 @@ fn serve(
             .wrap(gatekeeper.cors())
             .wrap(from_fn(guard))
             .wrap(from_fn(identify))
+            .wrap(from_fn(end_unread))
             .configure(routes)
     };
     let server = server::serve(listener, node, tls, app)?;

@@ -15,7 +15,9 @@ mod proxies;
 mod ranges;
 mod request_id;
 mod rest;
+mod unread;
 mod uploads;
+mod written;
 
 use std::cmp::Reverse;
 use std::sync::{Arc, LazyLock};
@@ -44,11 +46,12 @@ pub use gatekeeper::Gatekeeper;
 pub(crate) use gatekeeper::guard;
 pub use proxies::TrustedProxies;
 pub(crate) use request_id::{identify, request_id};
+pub(crate) use unread::end_unread;
 
 use crate::{sse, ws};
 
-/// How long a client may take to send a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to send a request's body, where nothing else is said.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest body of a caller who is not known yet, in bytes.
 const PUBLIC_BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -229,7 +232,7 @@ async fn ask(
         return Err(refused(None)(ApiError::from(ErrorCode::Unauthenticated)));
     }
     require_json(request).map_err(refused(None))?;
-    let body = body(request, payload, FRAME_BYTES_MAX).await.map_err(refused(None))?;
+    let body = body(node, request, payload, FRAME_BYTES_MAX).await.map_err(refused(None))?;
     let frame = RequestFrame::parse(&body)?;
     let (id, patience) = (frame.id, Patience::new(frame.deadline_ms));
     let operation = Operation::in_envelope(&frame.r#type).map_err(refused(Some(id.clone())))?;
@@ -310,6 +313,7 @@ fn require_plain(request: &HttpRequest) -> Result<(), ApiError> {
 
 /// The body, of at most `bytes_max` bytes whatever its headers say.
 async fn body(
+    node: &Node,
     request: &HttpRequest,
     mut payload: Payload,
     bytes_max: usize,
@@ -334,8 +338,9 @@ async fn body(
         }
         Ok(())
     };
-    tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| {
-        let message = format!("the body took longer than {} s", BODY_TIMEOUT.as_secs());
+    let time = node.services.settings.body_timeout;
+    tokio::time::timeout(time, read).await.map_err(|_| {
+        let message = format!("the body took longer than {} s", time.as_secs());
         ApiError::new(ErrorCode::DeadlineExceeded, message)
     })??;
     Ok(body)

@@ -333,6 +333,21 @@ fn only_tests_can_make_things_go_wrong() {
     }
 }
 
+/// They are built into one directory, where the second of a name would take the place of the first.
+#[test]
+fn every_example_has_a_name_of_its_own() {
+    let mut places = BTreeMap::new();
+    for path in files(&[".rs"]) {
+        let Some((directory, name)) = path.rsplit_once('/') else { continue };
+        if directory != "examples" && !directory.ends_with("/examples") {
+            continue;
+        }
+        let earlier = places.insert(name.to_owned(), path.clone());
+        assert_eq!(earlier, None, "`{path}` is built in the place of another one");
+    }
+    assert!(places.len() > 5, "{places:?}");
+}
+
 #[test]
 fn every_dependency_has_its_line_and_no_line_is_stale() {
     let manifest: Table = read("Cargo.toml").parse().expect("TOML");

@@ -41,6 +41,8 @@ mod turns;
 mod usage;
 mod users;
 
+use std::cell::Cell;
+
 use iris_auth::{
     AccessClaims, ApiKeySecret, AuthError, Caller, CallerUser, Credential, KeyRights, NEVER_MS,
     PlainSecret, Resource, authorize,
@@ -254,8 +256,12 @@ impl Node {
             let (payload, peer) = (ask.command.to_value(), ask.peer.clone());
             (ask.claims.clone(), ask.project_id.clone(), payload, peer)
         });
-        let outcome = self.admit_and_run(operation, ask).await;
-        if let (Err(error), Some((Some(claims), project_id, payload, peer))) = (&outcome, refusable)
+        let is_admitted = Cell::new(false);
+        let outcome = self.admit_and_run(operation, ask, &is_admitted).await;
+        // What such an operation comes to once it was let in, it records by itself.
+        let is_recorded = is_admitted.get() && audit::manner(operation) == audit::Manner::Around;
+        if let (Err(error), Some((Some(claims), project_id, payload, peer)), false) =
+            (&outcome, refusable, is_recorded)
         {
             let (id, said) = (project_id.as_ref(), (&payload, &peer));
             audit::refused(self, &claims, operation, id, said, error).await;
@@ -263,7 +269,12 @@ impl Node {
         outcome
     }
 
-    async fn admit_and_run(&self, operation: Operation, ask: Ask) -> Result<Done, ApiError> {
+    async fn admit_and_run(
+        &self,
+        operation: Operation,
+        ask: Ask,
+        is_admitted: &Cell<bool>,
+    ) -> Result<Done, ApiError> {
         let gate = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref());
         let grant = match gate.await {
             Ok(grant) => grant,
@@ -275,6 +286,7 @@ impl Node {
         }
         self.count_work(operation, &grant)?;
         patience::begin(operation)?;
+        is_admitted.set(true);
         let _under_way = grant.enter(self, &ask.peer);
         match operation.right() {
             Right::Project(_) => perform_at_owner(self, &grant, ask).await,
@@ -326,17 +338,18 @@ impl Node {
         }
     }
 
-    /// Records what [`Node::admits`] refused, where the audit is to hold that.
+    /// Records what [`Node::admits`] refused, where the audit is to hold that; `named` is what is known of the
+    /// request.
     pub async fn note_refusal(
         &self,
         claims: Option<&AccessClaims>,
         operation: Operation,
         project_id: Option<&ProjectId>,
-        peer: &Peer,
+        (named, peer): (&Value, &Peer),
         error: &ApiError,
     ) {
         if let (true, Some(claims)) = (audit::manner(operation) != audit::Manner::Not, claims) {
-            audit::refused(self, claims, operation, project_id, (&Value::Null, peer), error).await;
+            audit::refused(self, claims, operation, project_id, (named, peer), error).await;
         }
     }
 
@@ -708,7 +721,8 @@ pub(crate) async fn perform_for(
     let entry = if is_audited && !is_repeat(node, &grant, &context).await? {
         let (user_id, project_id) = (grant.user_id()?, grant.project_id.as_ref());
         let payload = ask.command.to_value();
-        Some(audit::entry(node, user_id, operation, project_id, &payload))
+        let entry = audit::entry(node, user_id, operation, project_id, &payload);
+        Some(audit::with_call(node, &grant, &ask.command, entry).await)
     } else {
         None
     };

@@ -1,11 +1,14 @@
-//! Settings of the operator that a node takes while it runs.
+//! Settings of the operator that a node takes while it runs, and what the audit is told of those that it starts with.
+
+use std::collections::BTreeSet;
 
 use iris_llm::Catalog;
+use iris_sandbox::Sandbox;
 use iris_store::WriteContext;
-use iris_store::root::RecordAudit;
-use serde_json::json;
+use iris_store::root::{RecordAudit, RecordSandbox};
+use serde_json::{Value, json};
 
-use crate::{BudgetSettings, Node, RateSettings, Registration, Shares, write};
+use crate::{BudgetSettings, Node, NodeError, RateSettings, Registration, Shares, record, write};
 
 /// The path of the directory of projects.
 const DIRECTORY: &str = "node/directory";
@@ -52,6 +55,20 @@ impl Node {
         }
     }
 
+    /// Tells the audit what the sandbox holds and what the operator wants it to hold, where either is another than
+    /// when it was told last. To be called before any command can run.
+    ///
+    /// # Errors
+    /// When the root database cannot be written.
+    pub async fn audit_sandbox(&self) -> Result<(), NodeError> {
+        let now = told_of(self.services.sandbox.as_ref());
+        let command = RecordSandbox { now, at: self.services.clock.now_ms() };
+        if record(&self.root, command, WriteContext::default()).await?.output {
+            tracing::info!("the sandbox is another than at the last start: it is in the audit");
+        }
+        Ok(())
+    }
+
     /// Whether the node answers: its threads, its directory of projects and the readers of its root database.
     /// What they answer does not matter.
     pub async fn is_alive(&self) -> bool {
@@ -62,4 +79,18 @@ impl Node {
         drop(self.root_reader.has_admin().await);
         !observed.is_null()
     }
+}
+
+/// What of a sandbox is to be seen in the audit. Not why something is missing: that may be said with other words each
+/// time.
+fn told_of(sandbox: Option<&Sandbox>) -> Value {
+    let Some(sandbox) = sandbox else {
+        return json!({ "tier": null, "minimum": "off", "missing": [] });
+    };
+    let missing: BTreeSet<&str> = sandbox.missing().iter().map(|it| it.feature.as_str()).collect();
+    json!({
+        "tier": sandbox.tier().to_string(),
+        "minimum": sandbox.minimum().to_string(),
+        "missing": missing,
+    })
 }

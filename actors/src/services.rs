@@ -195,6 +195,8 @@ pub struct Settings {
     pub hello_timeout: Duration,
     /// How long a client may take nothing of an answer that comes part by part.
     pub answer_stall: Duration,
+    /// How long a client may take to send the body of a request that is read whole.
+    pub body_timeout: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
     /// A project that nobody needs for this long is closed; never zero.

@@ -46,7 +46,7 @@ pub(super) async fn answer(
     // One of unknown length may be as long as any.
     let length = content_length(request).unwrap_or(FILE_BYTES_MAX).min(FILE_BYTES_MAX);
     let held = dispatch::begin_put(node, &ask, length as u64).await?;
-    let bytes = body(request, payload, FILE_BYTES_MAX).await?;
+    let bytes = body(node, request, payload, FILE_BYTES_MAX).await?;
     let node = node.clone();
     let put = async move {
         let put = dispatch::put_file_bytes(&node, ask, bytes, key).await;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
 use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed};
-use super::{archives, attachments, audit, contents, csv, oauth, uploads};
+use super::{archives, attachments, audit, contents, csv, oauth, uploads, written};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -44,7 +44,8 @@ pub(super) async fn answer(
     let (caller, project) = (claims.as_ref(), project_id.as_ref());
     if let Err(refusal) = node.admits(caller, operation, project, key.as_deref()).await {
         let refusal = ApiError { request_id: request_id(&request), ..refusal };
-        node.note_refusal(caller, operation, project, &peer(&request), &refusal).await;
+        let about = (&Value::Object(path_fields), &peer(&request));
+        node.note_refusal(caller, operation, project, about, &refusal).await;
         return Err(refusal.into());
     }
     let mut fields = match route.method {
@@ -52,7 +53,7 @@ pub(super) async fn answer(
         Method::Post | Method::Put | Method::Patch | Method::Delete => {
             let is_public = operation.right() == Right::Public;
             let bytes_max = if is_public { PUBLIC_BODY_BYTES_MAX } else { FRAME_BYTES_MAX };
-            fields_of_body(&request, payload, bytes_max).await?
+            fields_of_body(&node, &request, payload, bytes_max).await?
         }
     };
     fields_of_query(&request, route, &mut fields)?;
@@ -96,11 +97,12 @@ fn table(done: Done) -> Result<HttpResponse, RestError> {
 }
 
 async fn fields_of_body(
+    node: &Node,
     request: &HttpRequest,
     payload: Payload,
     bytes_max: usize,
 ) -> Result<Map<String, Value>, ApiError> {
-    let body = body(request, payload, bytes_max).await?;
+    let body = body(node, request, payload, bytes_max).await?;
     if body.is_empty() {
         return Ok(Map::new());
     }
@@ -113,6 +115,7 @@ async fn fields_of_body(
 }
 
 fn query(request: &HttpRequest) -> Result<Vec<(String, String)>, ApiError> {
+    written::check(request.query_string())?;
     let query = Query::<Vec<(String, String)>>::from_query(request.query_string());
     query.map(Query::into_inner).map_err(|_| ApiError::invalid("the query is not well formed"))
 }
@@ -126,6 +129,9 @@ pub(super) fn fields_of_query(
         let Some((_, kind)) = route.query.iter().find(|(known, _)| *known == name) else {
             continue;
         };
+        if name == "path" {
+            written::check_path(&text)?;
+        }
         let value = match kind {
             QueryKind::Text => Some(Value::String(text)),
             QueryKind::Integer => text.parse::<u64>().ok().map(Value::from),
@@ -147,6 +153,7 @@ fn fields_of_path(
     fields: &mut Map<String, Value>,
 ) -> Result<Option<ProjectId>, ApiError> {
     let mut project_id = None;
+    written::check(request.uri().path())?;
     // Decoded whole: an encoded slash is part of a field that may hold slashes.
     let texts = request.match_info().load::<Vec<String>>();
     let texts = texts.map_err(|_| ApiError::not_found("route"))?;

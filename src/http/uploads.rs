@@ -13,7 +13,7 @@ use iris_protocol::{ApiError, ErrorCode, ProjectId, UploadedFile};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::RestError;
-use super::{claims, content_length, request_id, require_plain, undisturbed};
+use super::{claims, content_length, request_id, require_plain, undisturbed, written};
 
 /// How long a client may send nothing of a form.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,6 +58,7 @@ pub(super) async fn receive(
             Described::Directory => directory = form.text(field).await?,
             Described::File(path) => {
                 let path = if directory.is_empty() { path } else { format!("{directory}/{path}") };
+                written::check_path(&path)?;
                 upload.begin(&path).await?;
                 form.file(field, &mut upload).await?;
             }

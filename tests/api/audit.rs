@@ -7,12 +7,17 @@ use std::time::Duration;
 
 use iris_actors::AuditSettings;
 use iris_protocol::{ErrorCode, Role};
+use iris_sandbox::{Sandbox, Tier};
 use iris_store::maintenance::check_audit;
 use iris_store::root::AuditHead;
-use iris_testkit::{AppOptions, PASSWORD, Person, TestApp, TestClock, spawn_app, spawn_app_with};
+use iris_testkit::{
+    AppOptions, PASSWORD, Person, ServerProcess, TestApp, TestClock, moment, patiently, spawn_app,
+    spawn_app_with,
+};
 use serde_json::{Value, json};
+use tempfile::tempdir;
 
-use crate::{code_of, rest_refusal};
+use crate::{bash, code_of, hang_up, iris, rest_refusal, root};
 
 const NOON_MS: i64 = 1_790_000_000_000;
 
@@ -93,6 +98,59 @@ async fn logins_keys_and_passwords_are_recorded_without_secrets() {
 }
 
 #[tokio::test]
+async fn what_is_done_with_accounts_and_invitations_and_what_is_read_of_people_is_recorded() {
+    let app = spawn_app().await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
+    let project = ann.project("p").await.id;
+    let change = json!({ "currentPassword": PASSWORD, "newPassword": "another good one 1" });
+    let changed = ann.rest("PUT", "/v1/auth/password", Some(change)).await;
+    let ann = Person::new(app.client(), changed.data().unwrap());
+    let place = format!("/v1/admin/users/{}", ann.id());
+    let link = root.post(&format!("{place}/password-reset"), json!({})).await;
+    let body = json!({ "token": link.json["data"]["token"], "newPassword": "a third good one 2" });
+    let set = app.client().rest("POST", "/v1/auth/password/reset", None, Some(&body)).await;
+    assert!(set.unwrap().is_success());
+    let grant = app.client().login("ann@example.com", "a third good one 2").await.unwrap();
+    let ann = Person::new(app.client(), grant);
+    assert!(ann.get("/v1/me/export").await.is_success());
+    assert!(root.get(&format!("{place}/export")).await.is_success());
+    let invite = json!({ "role": "viewer" });
+    let invited = ann.post(&format!("/v1/projects/{project}/invitations"), invite).await;
+    assert!(invited.is_success(), "{invited:?}");
+    assert!(root.post("/v1/admin/invitations", json!({})).await.is_success());
+    let delete = json!({ "currentPassword": "a third good one 2" });
+    let archived = ann.rest("DELETE", &format!("/v1/projects/{project}"), None).await;
+    assert!(archived.is_success(), "{archived:?}");
+    assert!(ann.rest("DELETE", "/v1/me", Some(delete)).await.is_success());
+
+    let (a, r) = (ann.id().as_str(), root.id().as_str());
+    for (action, by, target, has_login) in [
+        ("auth.password.change", a, a, true),
+        ("admin.user.password.reset", r, a, true),
+        // Whoever has the link.
+        ("auth.password.reset", a, a, false),
+        ("user.export", a, a, true),
+        ("admin.user.export", r, a, true),
+        ("invitation.create", a, project.as_str(), true),
+        ("admin.invitation.create", r, r, true),
+        ("project.delete", a, project.as_str(), true),
+        ("user.delete", a, a, true),
+    ] {
+        let found = records_of(&root, action).await;
+        assert_eq!(found.len(), 1, "{action}: {found:?}");
+        let text = |field: &str| found[0][field].as_str().unwrap_or_default();
+        assert_eq!(
+            (text("userId"), text("target"), text("result")),
+            (by, target, "done"),
+            "{action}"
+        );
+        assert_eq!(text("ip"), "127.0.0.1", "{action}");
+        assert_eq!(text("credential").starts_with("aus_"), has_login, "{action}: {found:?}");
+        assert!(!text("requestId").is_empty(), "{action}");
+    }
+}
+
+#[tokio::test]
 async fn the_audit_is_exported_line_by_line_and_verified_against_a_head_that_was_kept() {
     let app = spawn_app().await;
     let (root, ann) = (app.admin().await, app.user("ann").await);
@@ -166,6 +224,235 @@ async fn old_records_are_let_go_when_the_server_starts_and_the_rest_is_sound() {
     let known = AuditHead { id: known.0.parse().unwrap(), hash: known.1.to_owned() };
     let verdict = check_audit(&app.data_dir().join("root.db"), Some(&known)).unwrap();
     assert_eq!((verdict.let_go, verdict.records, verdict.damage), (old - 1, 3, None));
+}
+
+/// The records of an action, oldest first.
+async fn records_of(person: &Person, action: &str) -> Vec<Value> {
+    let page = person.get(&format!("/v1/admin/audit?limit=200&action={action}")).await;
+    page.json["data"].as_array().unwrap().iter().rev().cloned().collect()
+}
+
+/// What is known of the sandbox before each record of it, and then.
+async fn sandboxes(person: &Person) -> Vec<(Value, Value)> {
+    let records = records_of(person, "server.sandbox").await;
+    for record in &records {
+        assert_eq!((&record["target"], &record["result"]), (&json!("sandbox"), &json!("done")));
+        // The server itself did it.
+        for nobody in ["userId", "credential", "ip", "projectId"] {
+            assert!(record.get(nobody).is_none(), "{record}");
+        }
+    }
+    let states = records.into_iter().map(|record| record["details"].clone());
+    states.map(|details| (details["before"].clone(), details["now"].clone())).collect()
+}
+
+fn no_sandbox() -> Value {
+    json!({ "tier": null, "minimum": "off", "missing": [] })
+}
+
+#[tokio::test]
+async fn a_start_records_the_sandbox_where_it_is_another_than_the_last_that_was_recorded() {
+    let app = spawn_app().await;
+    let root = app.admin().await;
+    assert_eq!(sandboxes(&root).await, [(Value::Null, no_sandbox())]);
+    let settings = root.get("/v1/admin/settings").await;
+    assert_eq!(settings.json["data"]["chosen"], json!([]), "nobody chose it");
+    let app = app.restart().await;
+    assert_eq!(sandboxes(&app.again(&root)).await.len(), 1, "the same is not told again");
+
+    let app = app.restart_with(|options| options.sandbox = Some(bash::broken_sandbox())).await;
+    let found = sandboxes(&app.again(&root)).await;
+    assert_eq!((found.len(), &found[1].0), (2, &no_sandbox()));
+    let broken = found[1].1.clone();
+    assert_eq!(broken["minimum"], "S2");
+    assert!(["S0", "S1"].contains(&broken["tier"].as_str().unwrap()), "{broken}");
+    assert!(!broken["missing"].as_array().unwrap().is_empty(), "{broken}");
+    let app = app.restart().await;
+    assert_eq!(sandboxes(&app.again(&root)).await.len(), 2, "the self-test finds the same");
+
+    let stricter = iris_sandbox::Config { minimum: Tier::S3, ..bash::broken_sandbox() };
+    let app = app.restart_with(|options| options.sandbox = Some(stricter)).await;
+    let found = sandboxes(&app.again(&root)).await;
+    let mut expected = broken.clone();
+    expected["minimum"] = json!("S3");
+    assert_eq!(found[2..], [(broken, expected.clone())]);
+
+    // The one of this machine, whatever that holds.
+    let tier = Sandbox::start(bash::sandbox()).await.tier().to_string();
+    let app = app.restart_with(|options| options.sandbox = Some(bash::sandbox())).await;
+    let root = app.again(&root);
+    let found = sandboxes(&root).await;
+    assert_eq!((found.len(), &found[3].0), (4, &expected));
+    assert_eq!(
+        (&found[3].1["tier"], &found[3].1["minimum"]),
+        (&json!(tier), &json!("S2")),
+        "{found:?}"
+    );
+    // It is there before anything that this server did.
+    let newest = root.get("/v1/admin/audit?limit=1").await;
+    assert_eq!(newest.json["data"][0]["action"], "server.sandbox");
+    let verdict = check_audit(&app.data_dir().join("root.db"), None).unwrap();
+    assert_eq!(verdict.damage, None);
+}
+
+#[tokio::test]
+async fn what_was_told_of_the_sandbox_stays_known_when_its_record_is_let_go() {
+    let clock = Arc::new(TestClock::at(NOON_MS));
+    let audit = AuditSettings { kept: Some(Duration::from_hours(24)), records_max: 0 };
+    let options = AppOptions { clock: Some(clock.clone()), audit, ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let root = app.admin().await;
+    clock.advance(Duration::from_hours(25));
+    root.project("p").await;
+    let app = app.restart().await;
+    let grant = app.client().login("root@example.com", PASSWORD).await.unwrap();
+    let root = Person::new(app.client(), grant);
+    let let_go = async {
+        while !sandboxes(&root).await.is_empty() {
+            moment().await;
+        }
+    };
+    patiently("the old records to go", let_go).await;
+    let app = app.restart().await;
+    assert_eq!(sandboxes(&app.again(&root)).await, []);
+    let app = app.restart_with(|options| options.sandbox = Some(bash::broken_sandbox())).await;
+    let found = sandboxes(&app.again(&root)).await;
+    assert_eq!((found.len(), &found[0].0), (1, &no_sandbox()));
+}
+
+#[tokio::test]
+async fn a_sandbox_is_recorded_once_though_the_server_is_killed_and_a_reload_changes_nothing_of_it()
+{
+    let dir = tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("iris.toml"));
+    let serve = || {
+        let mut command = iris(&data);
+        command.env("IRIS_CONFIG", &file);
+        command
+    };
+    let wants = |minimum: &str| {
+        std::fs::write(&file, format!("sandbox_minimum = '{minimum}'\n")).unwrap();
+    };
+    wants("off");
+    ServerProcess::start(serve()).await.kill();
+    wants("S3");
+    ServerProcess::start(serve()).await.kill();
+    let server = ServerProcess::start(serve()).await;
+    let admin = root(&server).await;
+    let found = sandboxes(&admin).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((&found[0].1, &found[1].0), (&no_sandbox(), &no_sandbox()));
+    assert_eq!(found[1].1["minimum"], "S3");
+
+    // What is read again counts for the sandbox with the next start, which the audit has too.
+    let before = admin.get("/health/ready").await.json["sandbox"].clone();
+    wants("S2");
+    hang_up(&server);
+    let reloaded = async {
+        loop {
+            if let Some(record) = records_of(&admin, "server.reload").await.pop() {
+                return record;
+            }
+            moment().await;
+        }
+    };
+    let record = patiently("the reload", reloaded).await;
+    assert_eq!(record["details"]["withNextStart"], json!(["sandbox_minimum"]));
+    assert_eq!(sandboxes(&admin).await, found);
+    assert_eq!(admin.get("/health/ready").await.json["sandbox"], before);
+    assert!(server.terminate().await.success());
+
+    let server = ServerProcess::start(serve()).await;
+    let admin = Person::new(&server.client(), admin.grant.clone());
+    let later = sandboxes(&admin).await;
+    assert_eq!((later.len(), &later[2].0, &later[2].1["minimum"]), (3, &found[1].1, &json!("S2")));
+    let mut verify = std::process::Command::new(env!("CARGO_BIN_EXE_iris"));
+    verify.env_clear().args(["audit", "verify", "--data-dir"]).arg(&data).stdin(Stdio::null());
+    let verified = verify.output().unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    assert!(server.terminate().await.success());
+}
+
+/// Whoever decides what a model may do.
+#[tokio::test]
+async fn each_answer_to_an_approval_is_recorded_with_who_from_where_with_which_key_on_what() {
+    let app = spawn_app().await;
+    let (root, ann, eve) = (app.admin().await, app.user("ann").await, app.user("eve").await);
+    let mut talk = ann.conversation().await;
+    ann.add_member(&talk.project, &eve, Role::Viewer).await;
+    let made = ann.post("/v1/api-keys", json!({ "name": "answers" })).await.json["data"].clone();
+    let (key, key_id) = (made["key"].as_str().unwrap(), &made["id"]);
+    let place = format!("/v1/projects/{}/sessions/{}/approvals", talk.project, talk.session);
+    let mut ours = Vec::new();
+    for (number, (verb, body, facts)) in [
+        ("approve", json!({}), json!({})),
+        ("approve", json!({ "remember": "once" }), json!({ "remember": "once" })),
+        ("approve", json!({ "remember": "session" }), json!({ "remember": "session" })),
+        ("approve", json!({ "remember": "project" }), json!({ "remember": "project" })),
+        (
+            "approve",
+            json!({ "input": { "path": "edited.txt", "content": "a secret of ann" } }),
+            json!({ "edited": true }),
+        ),
+        ("reject", json!({ "reason": "a secret of ann" }), json!({})),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let input = json!({ "path": format!("{number}.txt"), "content": "a secret of the model" });
+        let run = talk.send_message(&format!("call write {input}\nstep\nsay done")).await.run_id;
+        let call = talk.approval().await.tool_call_id;
+        let path = format!("{place}/{call}/{verb}");
+        // Whoever may only look on is refused, and that is recorded too.
+        let refused = rest_refusal(&eve.post(&path, json!({})).await);
+        assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "insufficient_role"));
+        let headers = [JSON, ("x-request-id", "of-the-answer")];
+        let text = body.to_string().into();
+        let answer = app.client().raw("POST", &path, Some(key), &headers, text).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        talk.run_ended(&run).await;
+
+        let found = root.get(&format!("/v1/admin/audit?target={call}")).await;
+        let found = found.json["data"].as_array().unwrap();
+        let results: Vec<&Value> = found.iter().rev().map(|record| &record["result"]).collect();
+        assert_eq!(results, ["FORBIDDEN insufficient_role", "begun", "done"]);
+        let mut details = facts;
+        details["sessionId"] = json!(talk.session);
+        details["toolCallId"] = json!(call);
+        let of_eve = &found[2];
+        assert_eq!(
+            (&of_eve["userId"], &of_eve["details"]["toolCallId"]),
+            (&json!(eve.id()), &json!(call))
+        );
+        assert!(of_eve["credential"].as_str().unwrap().starts_with("aus_"), "{of_eve}");
+        details["tool"] = json!("write");
+        for record in &found[..2] {
+            assert_eq!(record["action"], format!("tool.{verb}"));
+            assert_eq!((&record["userId"], &record["credential"]), (&json!(ann.id()), key_id));
+            assert_eq!(
+                (&record["ip"], &record["requestId"]),
+                (&json!("127.0.0.1"), &json!("of-the-answer"))
+            );
+            assert_eq!(
+                (&record["projectId"], &record["details"]),
+                (&json!(talk.project), &details)
+            );
+        }
+        ours.push(call);
+    }
+    // What was answered already.
+    let again = ann.post(&format!("{place}/{}/approve", ours[0]), json!({})).await;
+    let refused = rest_refusal(&again);
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    let found = root.get(&format!("/v1/admin/audit?target={}", ours[0])).await;
+    let results = found.json["data"].as_array().unwrap().iter().rev().skip(3);
+    let results: Vec<&Value> = results.map(|record| &record["result"]).collect();
+    let refused = format!("CONFLICT {}", code_of(&refused).1);
+    assert_eq!(results, ["begun", refused.trim_end()], "each once");
+    let all = root.get("/v1/admin/audit?limit=200").await.json.to_string();
+    for secret in ["a secret of", key] {
+        assert!(!all.contains(secret), "{secret}");
+    }
 }
 
 async fn raw(

@@ -260,13 +260,21 @@ async fn what_is_done_with_archives_is_in_the_audit() {
     let restore = json!({ "backupId": export.id });
     let answer = ann.post(&format!("/v1/projects/{project}/restore"), restore).await;
     assert_eq!(answer.status, 200, "{answer:?}");
+    let archive = content(&ann, &export).await;
+    let token = Some(ann.token());
+    let path = "/v1/projects/import?id=new";
+    let imported = ann.client.raw("POST", path, token, &[], archive.into()).await.unwrap();
+    assert_eq!(imported.status, 201, "{imported:?}");
     let data_dir = app.data_dir().to_owned();
     let sql = "SELECT group_concat(action || ' ' || target, ', ' ORDER BY id) FROM audit
                WHERE action LIKE 'project.%'";
     let root = rusqlite::Connection::open(data_dir.join("root.db")).unwrap();
     let audit: String = root.query_row(sql, [], |row| row.get(0)).unwrap();
-    let expected = ["project.export", "project.backup.read", "project.restore"];
-    assert_eq!(audit, expected.map(|action| format!("{action} {project}")).join(", "));
+    let read = "project.backup.read";
+    let expected = ["project.export", read, "project.restore", read];
+    let expected = expected.map(|action| format!("{action} {project}")).join(", ");
+    let new = imported.json["data"]["id"].as_str().unwrap();
+    assert_eq!(audit, format!("{expected}, project.import {new}"));
 }
 
 #[tokio::test]

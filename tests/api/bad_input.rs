@@ -1,14 +1,20 @@
 //! Requests that are wrong get the documented error, change nothing, and leave the connection usable
 //! unless the protocol says that it closes.
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 use iris_protocol::{
-    ErrorCode, Role,
+    ErrorCode, ProjectId, Role,
     limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
 };
-use iris_testkit::{Person, TestApp, WireSocket, patiently, spawn_app};
+use iris_testkit::{
+    AppOptions, Person, TestApp, WireSocket, moment, patiently, spawn_app, spawn_app_with,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::{code_of, rest_refusal};
 
@@ -246,6 +252,161 @@ async fn nobodys_body_is_read_who_may_not_send_it() {
     let headers = [("content-type", "application/json")];
     let login = ann.client.raw("POST", "/v1/auth/login", None, &headers, fits.into()).await;
     assert_eq!(login.unwrap().status, 400);
+}
+
+/// Sends a head and gives the two halves of its connection.
+async fn head_of(
+    app: &TestApp,
+    line: &str,
+    token: Option<&str>,
+    length: &str,
+) -> (OwnedReadHalf, OwnedWriteHalf) {
+    let authority = app.url.trim_start_matches("http://");
+    let mut head = format!("{line} HTTP/1.1\r\nhost: {authority}\r\n{length}\r\n");
+    head.push_str("content-type: application/json\r\n");
+    if let Some(token) = token {
+        head.extend(["authorization: Bearer ", token, "\r\n"]);
+    }
+    let mut stream = TcpStream::connect(authority).await.unwrap();
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    stream.into_split()
+}
+
+/// What a connection says until it ends: the status, and what the body says is wrong.
+async fn last_word(what: &str, mut answers: OwnedReadHalf) -> (u16, ErrorCode) {
+    let mut bytes = Vec::new();
+    // The end may be that of a connection that was aborted.
+    patiently(what, answers.read_to_end(&mut bytes)).await.ok();
+    let text = String::from_utf8(bytes).unwrap();
+    let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    let (_, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{what}: {text}"));
+    let body: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{what}: {text}"));
+    (status.unwrap(), serde_json::from_value(body["error"]["code"].clone()).unwrap())
+}
+
+/// Every route whose body is read whole, by who may send one.
+fn routes_with_a_body<'a>(
+    ann: &'a Person,
+    project: &ProjectId,
+) -> [(String, Option<&'a str>, usize); 5] {
+    let token = Some(ann.token());
+    [
+        ("POST /v1/auth/login".to_owned(), None, 64 * 1024),
+        ("POST /v1/projects".to_owned(), token, FRAME_BYTES_MAX),
+        (format!("PATCH /v1/projects/{project}"), token, FRAME_BYTES_MAX),
+        ("POST /v1/commands".to_owned(), token, FRAME_BYTES_MAX),
+        (format!("PUT /v1/projects/{project}/files/content?path=a"), token, FILE_BYTES_MAX),
+    ]
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_ended_in_time_and_its_connection_with_it() {
+    let body_timeout = Duration::from_millis(500);
+    let app = spawn_app_with(AppOptions { body_timeout, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let routes = routes_with_a_body(&ann, &project);
+    let ways = [("content-length: 60000", " "), ("transfer-encoding: chunked", "1\r\n \r\n")];
+    let each = routes.iter().flat_map(|(line, token, _)| ways.map(|way| (line, *token, way)));
+    let each = each.map(async |(line, token, (length, piece))| {
+        let began = Instant::now();
+        let (answers, mut body) = head_of(&app, line, token, length).await;
+        // A byte every few milliseconds, so that it is never silent, and would take minutes.
+        let trickling = tokio::spawn(async move {
+            while body.write_all(piece.as_bytes()).await.is_ok() {
+                moment().await;
+            }
+        });
+        let found = last_word(line, answers).await;
+        let expected = ErrorCode::DeadlineExceeded;
+        assert_eq!(found, (expected.http_status(), expected), "{line} {length}");
+        assert!(began.elapsed() >= body_timeout, "{line}");
+        patiently("the end of the connection", trickling).await.unwrap();
+    });
+    join_all(each).await;
+    // Nothing was made of it, and whoever is in time is served.
+    assert!(ann.client.file_get(&project, "a").await.is_err());
+    assert!(ann.get("/v1/projects").await.is_success());
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_does_not_keep_its_connection() {
+    let (app, ann) = ann().await;
+    for (line, token, status) in [
+        ("POST /v1/projects", None, 401),
+        ("POST /v1/nowhere", Some(ann.token()), 404),
+        ("DELETE /v1/projects", Some(ann.token()), 405),
+        ("GET /v1/me", Some(ann.token()), 200),
+    ] {
+        let (mut answers, mut body) =
+            head_of(&app, line, token, "transfer-encoding: chunked").await;
+        let endless = tokio::spawn(async move {
+            while body.write_all(b"1\r\n \r\n").await.is_ok() {
+                moment().await;
+            }
+        });
+        let mut answer = Vec::new();
+        patiently(line, answers.read_to_end(&mut answer)).await.ok();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        patiently("the end of the connection", endless).await.unwrap();
+    }
+    // One that is read to its end leaves the connection to the next request.
+    let length = "transfer-encoding: chunked";
+    let (mut answers, mut body) =
+        head_of(&app, "POST /v1/projects", Some(ann.token()), length).await;
+    body.write_all(b"d\r\n{\"name\": \"p\"}\r\n0\r\n\r\n").await.unwrap();
+    let mut status = [0; 12];
+    patiently("an answer", answers.read_exact(&mut status)).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 201");
+    let authority = app.url.trim_start_matches("http://");
+    let next =
+        format!("GET /health/live HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
+    body.write_all(next.as_bytes()).await.unwrap();
+    let mut rest = String::new();
+    patiently("the next answer", answers.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.contains("HTTP/1.1 200 ") && rest.ends_with("{\"status\":\"live\"}"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_body_that_comes_slowly_and_in_time_is_taken() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let length = "transfer-encoding: chunked\r\nconnection: close";
+    let (mut answers, mut body) =
+        head_of(&app, "POST /v1/projects", Some(ann.token()), length).await;
+    for byte in "{\"name\": \"slow\"}".chars() {
+        body.write_all(format!("1\r\n{byte}\r\n").as_bytes()).await.unwrap();
+        moment().await;
+    }
+    body.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    patiently("the answer", answers.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_is_read_up_to_its_limit() {
+    let (app, ann) = ann().await;
+    let project = ann.project("p").await.id;
+    for (line, token, bytes_max) in routes_with_a_body(&ann, &project) {
+        let (answers, mut body) = head_of(&app, &line, token, "transfer-encoding: chunked").await;
+        let sending = tokio::spawn(async move {
+            // It does not say how long it gets.
+            let piece = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
+            for _ in 0..=bytes_max / 0x1000 {
+                body.write_all(piece.as_bytes()).await.unwrap();
+            }
+            // Nor does it end.
+            while body.write_all(b"1\r\n \r\n").await.is_ok() {
+                moment().await;
+            }
+        });
+        let found = last_word(&line, answers).await;
+        assert_eq!(found, (413, ErrorCode::PayloadTooLarge), "{line}");
+        patiently("the end of the connection", sending).await.unwrap();
+    }
+    assert!(ann.client.file_get(&project, "a").await.is_err(), "nothing of it is kept");
 }
 
 #[tokio::test]

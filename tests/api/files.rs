@@ -2,6 +2,7 @@
 
 mod browsing;
 mod history;
+mod hostile;
 mod in_database;
 mod locks;
 mod model;

@@ -4,8 +4,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use iris_client::Client;
-use iris_protocol::ErrorCode;
-use iris_testkit::{PASSWORD, SETUP_TOKEN, ServerProcess, patiently, spawn_app};
+use iris_protocol::{ErrorCode, TicketGrant};
+use iris_testkit::{
+    EventStream, PASSWORD, SETUP_TOKEN, ServerProcess, WireSocket, patiently, spawn_app,
+};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -152,6 +154,11 @@ async fn an_administrator_changes_the_log_while_the_server_runs() {
     let back = root.rest("PUT", "/v1/admin/log", Some(json!({ "filter": "warn" }))).await;
     assert_eq!(back.json["data"], json!({ "filter": "warn", "format": "json" }));
     answer_to(&server.client(), "/health/live", "GET", "after").await;
+    let audit = root.get("/v1/admin/audit?action=log.set&limit=9").await.json["data"].clone();
+    let filters: Vec<&Value> =
+        audit.as_array().unwrap().iter().map(|record| &record["details"]["filter"]).collect();
+    assert_eq!(filters, ["warn", "iris=debug"], "{audit}");
+    assert_eq!(audit[0]["userId"], json!(root.id()));
     assert!(server.terminate().await.success());
 
     let text = fs::read_to_string(&log).unwrap();
@@ -256,4 +263,82 @@ async fn a_collector_that_never_answers_delays_the_end_by_two_seconds_at_most() 
     let began = Instant::now();
     assert!(server.terminate().await.success());
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+/// W2: whatever stands in a URL stays there, also where everything is logged.
+#[tokio::test]
+async fn what_stands_in_a_url_is_in_no_log_line_no_span_no_metric_and_no_audit_record() {
+    const CANARY: &str = "canary-in-a-url";
+    let (endpoint, serving) = collector(200).await;
+    let dir = tempdir().unwrap();
+    let (data, log) = (dir.path().join("data"), dir.path().join("stderr"));
+    let mut command = iris(&data);
+    command.env("IRIS_LOG", "trace").env("IRIS_OTLP_ENDPOINT", &endpoint);
+    let server = ServerProcess::start_logging(command, &log).await;
+    let root = root(&server).await;
+    let project = root.project("p").await.id;
+    let ticket = async || {
+        let made = root.post("/v1/auth/tickets", json!({})).await;
+        made.data::<TicketGrant>().unwrap().ticket
+    };
+    let (of_socket, of_stream) = (ticket().await, ticket().await);
+    let query = format!("?ticket={of_socket}");
+    let mut socket = WireSocket::open_with(&server.url, &query, None, &[]).await.unwrap();
+    assert_eq!(socket.next_json().await["type"], "connected");
+    let events = format!("/v1/projects/{project}/events?rooms=project:{project}");
+    let with_ticket = format!("{events}&ticket={of_stream}");
+    let mut stream = EventStream::open(&server.url, &with_ticket, None, &[]).await.unwrap();
+    stream.wait_for("subscribed").await;
+    let token = root.token().to_owned();
+    let filler = "x".repeat(9 * 1024);
+    for (method, path, status) in [
+        ("GET", format!("/v1/me?x={CANARY}"), 200),
+        ("GET", format!("/v1/ws?token={token}"), 400),
+        ("GET", format!("/v1/ws?ticket={CANARY}"), 401),
+        ("GET", format!("{events}&ticket={CANARY}"), 401),
+        ("GET", format!("{events}&access_token={token}"), 400),
+        ("GET", format!("/v1/nowhere?x={CANARY}"), 404),
+        ("GET", format!("/{CANARY}"), 404),
+        ("DELETE", format!("/v1/projects?x={CANARY}"), 405),
+        ("GET", format!("/v1/projects?limit={CANARY}"), 400),
+        ("GET", format!("/v1/projects?x={CANARY}%zz"), 400),
+        ("GET", format!("/v1/me?x={CANARY}{filler}"), 400),
+        ("POST", format!("/v1/auth/login?password={CANARY}"), 400),
+        ("GET", format!("/v1/auth/oauth/none/callback?code={CANARY}&state={CANARY}"), 404),
+        ("GET", format!("/v1/projects/{project}/files/content?path={CANARY}"), 404),
+        ("GET", format!("/v1/projects/{project}/agents/{CANARY}?x={CANARY}"), 404),
+        // What it is about is in the audit.
+        ("DELETE", format!("/v1/projects/{project}/agents/nobody?x={CANARY}"), 404),
+        ("GET", format!("/v1/admin/audit?action={CANARY}"), 200),
+    ] {
+        let bearer =
+            (!path.contains("icket=") && !path.contains("token=")).then_some(token.as_str());
+        let answer = server.client().raw(method, &path, bearer, &[], Vec::new().into()).await;
+        assert_eq!(answer.unwrap().status, status, "{method} {path:.99}");
+    }
+    // A host that is not ours.
+    let mut refused = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+    let head = format!("GET /v1/me?x={CANARY} HTTP/1.1\r\nhost: evil.example\r\n\r\n");
+    refused.write_all(head.as_bytes()).await.unwrap();
+    assert!(patiently("an answer", read_head(&mut refused)).await[0].contains(" 421 "));
+
+    let metrics = root.get("/metrics").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("iris_"), "{metrics}");
+    let mut told = vec![metrics];
+    for path in ["/v1/admin/audit?limit=200", "/v1/admin/supervision", "/v1/admin/actors"] {
+        told.push(root.get(path).await.json.to_string());
+    }
+    drop((socket, stream, refused));
+    assert!(server.terminate().await.success());
+    told.push(fs::read_to_string(&log).unwrap());
+    let requests = patiently("the collector", serving).await.unwrap();
+    assert!(requests.iter().any(|(_, body)| holds(body, "/v1/projects/{projectId}/events")));
+    for text in [CANARY, &of_socket, &of_stream, &token] {
+        for told in &told {
+            let line = told.lines().find(|line| line.contains(text));
+            assert_eq!(line, None, "`{text}` is told");
+        }
+        assert!(!requests.iter().any(|(_, body)| holds(body, text)), "`{text}` is in a span");
+    }
 }

@@ -25,6 +25,7 @@ mod backups;
 mod bad_input;
 mod bash;
 mod budgets;
+mod canaries;
 mod captures;
 mod catalog;
 mod chat;
@@ -142,6 +143,12 @@ fn iris_with(data_dir: &Path, provider: &FakeProvider) -> Command {
         .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
         .env("IRIS_DEFAULT_MODEL", "fake/model");
     command
+}
+
+/// Has a server read its configuration again.
+fn hang_up(server: &ServerProcess) {
+    let id = server.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
 }
 
 /// The administrator of a new server.

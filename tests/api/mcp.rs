@@ -28,7 +28,7 @@ fn is_root() -> bool {
 }
 
 /// The fake server, which cargo builds before it runs tests.
-fn fake() -> PathBuf {
+pub(crate) fn fake() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples/iris_mcp_fake");
     assert!(path.exists(), "`{}` is not built", path.display());

@@ -417,6 +417,13 @@ async fn a_client_that_somebody_registered_is_used_and_its_secret_shown_to_nobod
     let asked = fake.asked_for("/token");
     assert!(asked[0].text.ends_with("client_id=iris&client_secret=canary-secret"), "{asked:?}");
     assert!(fake.asked_for("/register").is_empty());
+    for action in ["mcp.authorize", "mcp.authorize.finish"] {
+        let audit = ann.get(&format!("/v1/admin/audit?action={action}")).await.json["data"].clone();
+        let records = audit.as_array().unwrap().iter().rev();
+        let results: Vec<_> = records.map(|it| it["result"].as_str().unwrap()).collect();
+        assert!(results.ends_with(&["begun", "done"]), "{action}: {audit}");
+        assert!(!audit.to_string().contains("canary"), "{audit}");
+    }
     // Other words about it forget what was given.
     let oauth = Some(asking(|it| it.scopes = vec!["b".to_owned()]));
     let changed = talk.call(McpUpdate { oauth, ..change("web") }).await.unwrap().server;

@@ -2,7 +2,6 @@
 //! through the whole server.
 
 #[path = "../../crates/mcp/tests/session/webfake.rs"]
-#[expect(dead_code, reason = "the tests of the client use all of it")]
 #[expect(clippy::expect_used, reason = "a helper of a test fails like the test itself")]
 pub(crate) mod webfake;
 

@@ -246,7 +246,7 @@ async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_w
     let options =
         AppOptions { smtp: Some(smtp), clock: Some(clock.clone()), ..AppOptions::default() };
     let app = spawn_app_with(options).await;
-    app.user("ann").await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
     let forgot = async |email: &str| {
         let body = json!({ "email": email });
         let path = "/v1/auth/password/forgot";
@@ -255,6 +255,11 @@ async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_w
     let (unknown, known) = (forgot("nobody@example.com").await, forgot("ANN@example.com").await);
     assert_eq!((unknown.status, &unknown.json), (202, &known.json));
     let mail = patiently("the mail", mails.recv()).await.unwrap();
+    // That somebody asked is recorded of her alone, and not who.
+    let asked = root.get("/v1/admin/audit?action=auth.password.forgot").await.json["data"].clone();
+    let [asked] = asked.as_array().unwrap().as_slice() else { panic!("{asked}") };
+    assert_eq!((&asked["target"], &asked["ip"]), (&json!(ann.id()), &json!("127.0.0.1")));
+    assert!(asked.get("userId").is_none(), "{asked}");
     assert!(mail.contains("To: ann@example.com"), "{mail}");
     let reset = async |mail: &str, password: &str| {
         let (_, token) = mail.split_once("#reset=").unwrap();

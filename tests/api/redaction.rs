@@ -1,6 +1,7 @@
 //! Secrets that the server knows or that look like some: driven through every path on which others repeat them,
 //! and looked for wherever anything is shown, kept or logged.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use base64::Engine;
@@ -10,7 +11,7 @@ use iris_testkit::{Conversation, FakeProvider, Reply, ServerProcess, calls_of, s
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::{ann, bash, iris, root};
+use crate::{ann, bash, canaries, iris, root};
 
 const MARK: &str = "[redacted secret]";
 /// The key of a provider: the server knows it.
@@ -20,10 +21,22 @@ const LOOKS: &str = "ghp_canary0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// What must not be found: both secrets, and the first as it stands in URLs and in base64.
 fn forms() -> Vec<String> {
-    let in_url = url::form_urlencoded::byte_serialize(KNOWN.as_bytes()).collect();
-    // Where its place in the text is the first of three bytes, without the last character and the filling.
-    let encoded = BASE64_STANDARD.encode(KNOWN).trim_end_matches('=').to_owned();
-    vec![KNOWN.to_owned(), LOOKS.to_owned(), in_url, encoded[..encoded.len() - 1].to_owned()]
+    let [known, in_url, encoded] = canaries::forms(KNOWN);
+    vec![known, LOOKS.to_owned(), in_url, encoded]
+}
+
+/// Where people and models wrote a secret themselves: nobody hides that from them.
+fn written_by_people() -> BTreeSet<&'static str> {
+    BTreeSet::from([
+        // The file, and its version.
+        "secrets.txt",
+        "blobs.content",
+        // The message that has a tool called, the call, and the events that tell of both.
+        "message_parts.body",
+        "events.payload",
+        "project.db",
+        "project.db-wal",
+    ])
 }
 
 fn leaks(text: &str) -> Vec<String> {
@@ -120,6 +133,12 @@ async fn secrets_are_in_no_answer_no_event_no_log_line_and_no_database() {
     let events = talk.seen.iter().chain(&failing.seen).filter(|frame| is_of_server(&frame.event));
     shown += &events.map(|frame| serde_json::to_string(&frame.event).unwrap()).collect::<String>();
     assert_eq!(leaks(&shown), Vec::<String>::new(), "{shown}");
+    // Nothing of what others said.
+    let found = canaries::places(&data, &forms());
+    let elsewhere: Vec<_> =
+        found.iter().filter(|(place, _)| !written_by_people().contains(place.as_str())).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    assert!(found.contains_key("blobs.content"), "{found:?}");
     server.terminate().await;
 
     let logged = fs::read_to_string(&log).unwrap();

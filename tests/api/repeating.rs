@@ -757,11 +757,32 @@ impl World {
         let directories = std::fs::read_dir(self.app.data_dir().join("projects")).unwrap().count();
         let sql = "SELECT (SELECT count(*) FROM audit), (SELECT count(*) FROM auth_sessions
                    WHERE revoked_at IS NOT NULL)";
-        let path = self.app.data_dir().join("root.db");
-        let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let conn = self.root_database();
         let counts: (u32, u32) =
             conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         json!([state, directories, counts])
+    }
+
+    /// The number of the last record of the audit.
+    fn audit_head(&self) -> u64 {
+        let sql = "SELECT coalesce(max(id), 0) FROM audit";
+        self.root_database().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Action and result of what a person did behind a record of the audit, over this machine and with a login.
+    fn audited_since(&self, head: u64, person: &Person) -> Vec<(String, String)> {
+        let conn = self.root_database();
+        let sql = "SELECT action, result FROM audit WHERE id > ?1 AND user_id = ?2 AND ip = '127.0.0.1'
+                   AND credential LIKE 'aus_%' AND target <> '' AND request_id IS NOT NULL ORDER BY id";
+        let mut statement = conn.prepare(sql).unwrap();
+        let values = rusqlite::params![head, person.id().as_str()];
+        let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    fn root_database(&self) -> Connection {
+        let path = self.app.data_dir().join("root.db");
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
     }
 
     async fn again(self) -> Self {
@@ -810,6 +831,75 @@ fn decision(person: &Person, project: &ProjectId, one: &Approval, other: &Approv
     Case::Repeats(Box::new(Try { person, project, body: decide(one), other: decide(other) }))
 }
 
+/// What the audit holds of an operation that is done.
+fn expected_audit(operation: Operation) -> Vec<(String, String)> {
+    let (name, results): (&str, &[&str]) = match operation {
+        Operation::AuthLogout
+        | Operation::LoginRevoke
+        | Operation::KeyRevoke
+        | Operation::CredentialCreate
+        | Operation::CredentialDelete
+        | Operation::ProjectCredentialCreate
+        | Operation::ProjectCredentialDelete
+        | Operation::ServerCredentialCreate
+        | Operation::ServerCredentialDelete
+        | Operation::UserUpdate
+        | Operation::UserCreate
+        | Operation::UserLogout
+        | Operation::UserRemove
+        | Operation::ProjectUpdate
+        | Operation::ProjectSettingsUpdate
+        | Operation::ProjectArchive
+        | Operation::ProjectUnarchive
+        | Operation::ProjectDelete
+        | Operation::ProjectTransfer
+        | Operation::ProjectLeave
+        | Operation::ProjectExport
+        | Operation::ProjectRestore
+        | Operation::MemberAdd
+        | Operation::MemberUpdate
+        | Operation::MemberRemove
+        | Operation::InvitationRevoke
+        | Operation::InvitationAccept
+        | Operation::ServerInvitationRevoke
+        | Operation::SettingsUpdate
+        | Operation::ServerBackupCreate
+        | Operation::ToolTest => (operation.name(), &["done"]),
+        Operation::PermissionCreate
+        | Operation::PermissionUpdate
+        | Operation::PermissionDelete
+        | Operation::ToolApprove
+        | Operation::ToolReject
+        | Operation::ToolCreate
+        | Operation::ToolUpdate
+        | Operation::ToolDelete
+        | Operation::AgentCreate
+        | Operation::AgentUpdate
+        | Operation::AgentDelete
+        | Operation::McpCreate
+        | Operation::McpUpdate
+        | Operation::McpDelete
+        | Operation::SessionBudgetSet
+        | Operation::CaptureStart
+        | Operation::CaptureStop
+        | Operation::BackupDelete => (operation.name(), &["begun", "done"]),
+        // What was asked for, and what came of it.
+        Operation::KeysRotate => ("keys.rotate", &["done", "done"]),
+        Operation::UserManage => ("user.update", &["done"]),
+        Operation::UserBudgetSet => ("budget.set", &["done"]),
+        Operation::ServerPermissionCreate => ("permission.create", &["done"]),
+        Operation::ServerPermissionUpdate => ("permission.update", &["done"]),
+        Operation::ServerPermissionDelete => ("permission.delete", &["done"]),
+        Operation::ModelSet => ("model.set", &["done"]),
+        Operation::ModelReset => ("model.reset", &["done"]),
+        Operation::ActorRestart => ("actor.restart", &["done"]),
+        Operation::ActorStop => ("actor.stop", &["done"]),
+        // It changes no right and shows no secret.
+        _ => ("", &[]),
+    };
+    results.iter().map(|result| (name.to_owned(), (*result).to_owned())).collect()
+}
+
 /// Sends a request over its REST route with a key.
 async fn send(operation: Operation, who: &Try, body: &Value, key: &str) -> RestAnswer {
     let route = operation.spec().rest.unwrap();
@@ -852,8 +942,11 @@ async fn a_repeat_of_every_operation_answers_the_first_answer_and_does_nothing_a
             }
             Case::Repeats(who) => who,
         };
+        let head = world.audit_head();
         let first = send(*operation, &who, &who.body, "key").await;
         assert!(first.is_success() && !is_replay(&first), "{name}: {first:?}");
+        let audited = world.audited_since(head, &who.person);
+        assert_eq!(audited, expected_audit(*operation), "{name}");
         if *operation == Operation::RunCancel {
             // A later run, which the repeat must not end.
             world.settled().await;

@@ -12,7 +12,7 @@ use iris_testkit::{Person, ServerProcess, moment, patiently};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::{iris, rest_refusal, root};
+use crate::{hang_up, iris, rest_refusal, root};
 
 /// The socket of a service manager.
 struct Manager(UnixDatagram);
@@ -40,11 +40,6 @@ impl Manager {
         });
         patiently("a message to the service manager", heard).await.unwrap()
     }
-}
-
-fn hang_up(server: &ServerProcess) {
-    let id = server.id().to_string();
-    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
 }
 
 /// Waits until the log has a line with all of these words.

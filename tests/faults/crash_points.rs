@@ -8,6 +8,7 @@ use iris_protocol::{
 };
 use iris_store::CrashPoint;
 use iris_testkit::{Conversation, PASSWORD, Person, ServerProcess, calls_of, text_of};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 const READ: &str = "call read {\"path\": \"none\"}\nstep\nsay done";
@@ -280,4 +281,41 @@ async fn a_run_that_works_and_is_cancelled_stays_cancelled_through_a_crash() {
 async fn a_run_that_waits_and_is_cancelled_stays_cancelled_through_a_crash() {
     let answer = cancelled_and_cut(WRITE).await;
     assert_eq!(calls_of(&answer)[0].state, ToolState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_change_of_the_sandbox_is_recorded_once_though_the_server_ends_at_its_record() {
+    let directory = TempDir::new().unwrap();
+    let wanting = |minimum: &str| {
+        let mut command = command(directory.path());
+        command.env("IRIS_SANDBOX_MINIMUM", minimum);
+        command
+    };
+    let recorded = || {
+        let sql = "SELECT details ->> '$.before.minimum', details ->> '$.now.minimum' FROM audit
+                   WHERE action = 'server.sandbox' ORDER BY id";
+        let root = Connection::open(directory.path().join("root.db")).unwrap();
+        let mut rows = root.prepare(sql).unwrap();
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<(Option<String>, String)>>()
+    };
+    let server = ServerProcess::start(wanting("off")).await;
+    assert!(server.terminate().await.success());
+    let first = (None, "off".to_owned());
+    assert_eq!(recorded(), std::slice::from_ref(&first));
+    let both = [first.clone(), (Some("off".to_owned()), "S3".to_owned())];
+    // What is committed first may be something else that a start writes.
+    for _ in 0..20 {
+        let mut doomed = wanting("S3");
+        doomed.env("IRIS_CRASH_AT", CrashPoint::AfterCommitBeforeFanout.as_str());
+        let (code, said) = ServerProcess::refused(doomed).await;
+        assert_ne!(code, Some(0), "{said}");
+        if recorded() == both {
+            break;
+        }
+        assert_eq!(recorded(), std::slice::from_ref(&first));
+    }
+    let server = ServerProcess::start(wanting("S3")).await;
+    assert!(server.terminate().await.success());
+    assert_eq!(recorded(), both);
 }

@@ -2,7 +2,7 @@
 
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, AuditList, AuditPage, AuditRecord, ErrorCode, Operation, ProjectId, UserId,
+    ApiError, AuditList, AuditPage, AuditRecord, Command, ErrorCode, Operation, ProjectId, UserId,
 };
 use iris_store::WriteContext;
 use iris_store::root::{AuditQuery, RecordAudit};
@@ -305,6 +305,36 @@ pub(super) fn entry(
     let details: Map<String, Value> = details.collect();
     let audit = node.services.audit(user_id, operation.name(), target, Value::Object(details));
     RecordAudit { project_id: project_id.cloned(), ..audit }
+}
+
+/// Adds to the record of an answer to an approval which tool the call is of, and whether its arguments are others than
+/// the model's. Not what these are, which may be secret.
+pub(super) async fn with_call(
+    node: &Node,
+    grant: &Grant,
+    command: &Command,
+    mut audit: RecordAudit,
+) -> RecordAudit {
+    let (session, call, is_edited) = if let Command::ToolApprove(request) = command {
+        (&request.session_id, &request.tool_call_id, request.input.is_some())
+    } else if let Command::ToolReject(request) = command {
+        (&request.session_id, &request.tool_call_id, false)
+    } else {
+        return audit;
+    };
+    let Value::Object(details) = &mut audit.details else { return audit };
+    if is_edited {
+        details.insert("edited".to_owned(), Value::Bool(true));
+    }
+    // What is wrong with an answer to nothing is for the command to say.
+    if let Ok(project) = grant.project(node).await
+        && let Ok(Some(session)) =
+            project.reader.session_of_approval(session.clone(), call.clone()).await
+        && let Ok(Some(approval)) = project.reader.approval(session, call.clone()).await
+    {
+        details.insert("tool".to_owned(), Value::String(approval.tool_name));
+    }
+    audit
 }
 
 /// Runs an operation whose write is to another database, between two records.

@@ -300,19 +300,21 @@ pub(super) async fn status(node: &Node, grant: &Grant, name: &str) -> Result<Don
     let errors = report.filter(|report| is_admin && !report.errors.is_empty());
     let state = if found.server.enabled { standing.state } else { McpState::Disabled };
     let called = standing.connection.as_ref().and_then(|connection| connection.server());
+    let secrets = &project.kept.secrets;
     let status = McpStatus {
         name: name.to_owned(),
         state,
         reason: standing.reason,
         since: standing.since,
         restarts: standing.restarts,
-        server: called
-            .map(|(name, version)| iris_mcp::with_hidden_shown(&format!("{name} {version}"))),
+        server: called.map(|(name, version)| {
+            iris_mcp::with_hidden_shown(&secrets.mask(&format!("{name} {version}")))
+        }),
         offered_hash: standing.offer.as_ref().map(|offer| offer.hash.clone()),
         approved_hash: found.server.approved_hash.clone(),
         tools: statuses(name, &definitions_of(&found), standing.offer.as_deref()),
         counts,
-        errors: errors.map(|report| plain_text(&report.errors)),
+        errors: errors.map(|report| secrets.mask_piece(&plain_text(&report.errors)).into_owned()),
     };
     done(McpStatusPayload { status })
 }

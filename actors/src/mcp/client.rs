@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_mcp::{Connection, Definition, McpError, NotOpened, Report, Secret, Token};
 use iris_protocol::{McpState, ProjectId};
+use iris_redact::Redactor;
 use iris_store::WriteContext;
 use iris_store::project::{ProjectReader, PublishMcpStatus, StoredMcpServer};
 use iris_tools::Places;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::authorization::{self, Good};
 use super::definitions_of;
-use super::offer::Offer;
+use super::offer::{Offer, without_secrets};
 use super::seat::Seat;
 use super::way::{Opened, connected};
 use crate::project::{Kept, Project};
@@ -67,6 +68,8 @@ pub(crate) struct McpClient {
     failed_at: Option<Instant>,
     /// The token of the connection that stands, is about to or stood last.
     token: Token,
+    /// Hides what the server of the connection that stands was given.
+    given: Redactor,
     /// Whether the connection that is about to stand has a token in place of one that was refused.
     has_renewed: bool,
     /// What the project's room was told last.
@@ -109,6 +112,7 @@ impl McpClient {
             restarts: VecDeque::new(),
             failed_at: None,
             token: Token::default(),
+            given: Redactor::within_shared(),
             has_renewed: false,
             told: None,
         }
@@ -289,7 +293,8 @@ impl McpClient {
     }
 
     fn connected(&mut self, opened: Opened, ctx: &mut Context<Self>) {
-        let Opened { connection, definitions, renew_in } = opened;
+        let Opened { connection, definitions, given, renew_in } = opened;
+        self.given = given;
         self.has_renewed = false;
         self.renew(renew_in, ctx);
         let kept = Arc::clone(&connection);
@@ -319,7 +324,9 @@ impl McpClient {
             }
             match renewed {
                 Ok(Some(Good { secret, renew_in })) => {
-                    client.place.kept.secrets.learn_chosen(secret.expose());
+                    for redactor in [&client.given, &*client.place.kept.secrets] {
+                        redactor.learn_chosen(secret.expose());
+                    }
                     client.token.replace(secret);
                     client.renew(renew_in, ctx);
                 }
@@ -360,7 +367,8 @@ impl McpClient {
 
     /// The server has these tools now.
     fn offered(&mut self, definitions: Vec<Definition>) {
-        let offer = Arc::new(Offer::new(definitions));
+        // Before it is compared, shown or kept: what is approved has no secret in it either.
+        let offer = Arc::new(Offer::new(without_secrets(definitions, &self.given)));
         let is_new = self.seat.offer().is_none_or(|before| *before != *offer);
         self.seat.change(|standing| standing.offer = Some(offer));
         if is_new {

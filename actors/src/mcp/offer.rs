@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use iris_mcp::{Definition, hash_of_all, with_hidden_shown};
 use iris_protocol::{McpState, McpToolState, McpToolStatus};
+use iris_redact::Redactor;
 use iris_tools::check_parameters;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -43,6 +44,27 @@ impl Offer {
             McpState::NeedsApproval
         }
     }
+}
+
+/// What a server says of its tools, without the secrets that it was given. With what others know besides it would read
+/// differently from one time to the next, and not be what was approved.
+pub(crate) fn without_secrets(definitions: Vec<Definition>, given: &Redactor) -> Vec<Definition> {
+    let masked = definitions.into_iter().filter_map(|mut definition| {
+        // By another name it could not be called.
+        if given.mask(&definition.name) != definition.name {
+            return None;
+        }
+        if let Some(title) = &mut definition.title {
+            given.mask_in(title);
+        }
+        given.mask_in(&mut definition.description);
+        given.mask_value(&mut definition.input_schema);
+        if let Some(annotations) = &mut definition.annotations {
+            given.mask_value(annotations);
+        }
+        Some(definition)
+    });
+    masked.collect()
 }
 
 /// What keeps a tool from being used, whoever approves it.
@@ -206,6 +228,26 @@ mod tests {
         assert_eq!(status.title.as_deref(), Some("\\u{202e}x"));
         let expected = json!({"a\\u{feff}": {"description": "\\u{e0041}"}});
         assert_eq!(status.input_schema["properties"], expected);
+    }
+
+    #[test]
+    fn a_secret_that_a_server_repeats_is_in_nothing_that_it_offers() {
+        const SECRET: &str = "given-0f1e2d3c4b5a";
+        let given = Redactor::within_shared();
+        given.learn_chosen(SECRET);
+        let mut told = tool("told", &format!("{SECRET} works"));
+        told.title = Some(SECRET.to_owned());
+        told.annotations = Some(json!({ SECRET: [SECRET] }));
+        told.input_schema = json!({"type": "object", "properties": {SECRET: {"default": SECRET}}});
+        let plain = tool("plain", "of nothing");
+        let offered = without_secrets(vec![told, tool(SECRET, "a name"), plain.clone()], &given);
+        let names: Vec<&str> = offered.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["told", "plain"]);
+        assert_eq!(
+            (&offered[0].description, &offered[1]),
+            (&"[redacted secret] works".to_owned(), &plain)
+        );
+        assert!(!format!("{offered:?}").contains(SECRET), "{offered:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use iris_mcp::{
     Token,
 };
 use iris_protocol::McpTransport;
+use iris_redact::Redactor;
 use iris_sandbox::{Command as Program, Request};
 use iris_store::project::StoredMcpServer;
 
@@ -22,6 +23,8 @@ use super::secrets_owner;
 pub(super) struct Opened {
     pub(super) connection: Arc<Connection>,
     pub(super) definitions: Vec<Definition>,
+    /// Hides what the server was given to know the project by, should it repeat that.
+    pub(super) given: Redactor,
     /// When the token has to be renewed.
     pub(super) renew_in: Option<Duration>,
 }
@@ -39,11 +42,14 @@ pub(super) async fn connected(
     let threads = place.services.mcp.handle().map_err(closed)?;
     let good = authorization::token(place, seat, refused).await.map_err(unheard)?;
     let renew_in = good.as_ref().and_then(|good| good.renew_in);
+    let given = Redactor::within_shared();
     if let Some(Good { secret, .. }) = good {
-        place.kept.secrets.learn_chosen(secret.expose());
+        for redactor in [&given, &*place.kept.secrets] {
+            redactor.learn_chosen(secret.expose());
+        }
         token.replace(secret);
     }
-    let target = target(place, stored, token).await.map_err(unheard)?;
+    let target = target(place, stored, token, &given).await.map_err(unheard)?;
     let patience = Patience {
         initialize: Duration::from_millis(stored.server.initialize_timeout_ms),
         request: Duration::from_millis(stored.server.request_timeout_ms),
@@ -52,7 +58,7 @@ pub(super) async fn connected(
         let connection = Connection::open(target, patience).await?;
         match connection.tools().await {
             Ok(definitions) => {
-                Ok(Opened { connection: Arc::new(connection), definitions, renew_in })
+                Ok(Opened { connection: Arc::new(connection), definitions, given, renew_in })
             }
             Err(error) => Err(NotOpened { error, report: connection.report() }),
         }
@@ -68,6 +74,7 @@ async fn target(
     place: &McpPlace,
     stored: &StoredMcpServer,
     token: Token,
+    given: &Redactor,
 ) -> Result<Target, McpError> {
     let closed = |reason: String| McpError::Closed { reason };
     match &stored.server.transport {
@@ -93,6 +100,7 @@ async fn target(
             let secret = opened(place, stored).map_err(closed)?;
             for value in secret.values() {
                 place.kept.secrets.learn_chosen(value);
+                given.learn_chosen(value);
             }
             headers.extend(secret);
             let headers = headers.into_iter().map(|(name, value)| (name, Secret::new(value)));

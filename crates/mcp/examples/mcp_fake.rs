@@ -30,6 +30,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("complain", "Writes to standard error."),
     ("env", "Gives the names of its environment."),
     ("pid", "Gives its process number."),
+    ("file", "Gives what a file says."),
+    ("moan", "Writes what a file says to standard error, and fails with it."),
 ];
 
 struct Fake {
@@ -180,6 +182,12 @@ impl Fake {
                 text(id, &names.join("\n"));
             }
             "pid" => text(id, &std::process::id().to_string()),
+            "file" => text(id, &std::fs::read_to_string(given).ok()?),
+            "moan" => {
+                let said = std::fs::read_to_string(given).ok()?;
+                writeln!(io::stderr(), "{said}").ok()?;
+                result(id, &json!({"content": [{"type": "text", "text": said}], "isError": true}));
+            }
             _ => text(id, given),
         }
         None

@@ -29,20 +29,29 @@ impl Running {
 /// A sandbox that never runs anything: there is one for Linux only.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
+    minimum: Tier,
     missing: Vec<Missing>,
 }
 
 impl Sandbox {
     /// Finds that there is no sandbox on this system.
     #[expect(clippy::unused_async, reason = "on Linux it runs commands")]
-    pub async fn start(_config: Config) -> Self {
+    pub async fn start(config: Config) -> Self {
         let reason = format!("there is no sandbox for {}", std::env::consts::OS);
-        Self { missing: vec![Missing { feature: "Linux".to_owned(), reason }] }
+        Self {
+            minimum: config.minimum,
+            missing: vec![Missing { feature: "Linux".to_owned(), reason }],
+        }
     }
 
     /// Always [`Tier::S0`].
     pub fn tier(&self) -> Tier {
         Tier::S0
+    }
+
+    /// What has to be held for commands to run.
+    pub fn minimum(&self) -> Tier {
+        self.minimum
     }
 
     /// That this is not Linux.

@@ -70,6 +70,11 @@ impl Sandbox {
         self.shared.tier
     }
 
+    /// What has to be held for commands to run.
+    pub fn minimum(&self) -> Tier {
+        self.shared.config.minimum
+    }
+
     /// What keeps this machine from a higher tier, and parts that are missing in the tier it has.
     pub fn missing(&self) -> &[Missing] {
         &self.shared.missing

@@ -34,7 +34,7 @@ const SMALL: &[(&str, &str)] = &[
         "permissions",
         "at most `PERMISSIONS_MAX` or `SERVER_PERMISSIONS_MAX` rows, read once a change",
     ),
-    ("settings", "a row for each setting that an administrator chose"),
+    ("settings", "a row for each setting that an administrator chose, and one of the sandbox"),
     ("sqlite_sequence", "a row for each table that counts"),
     ("unfinished_work", "what is under way is what is asked for, once at the start"),
     ("git_work", "what git works on is what is asked for, once at the start"),

@@ -78,7 +78,7 @@ pub use projects::{
 };
 pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::{RootReader, RunFacts};
-pub use settings::ChooseSettings;
+pub use settings::{ChooseSettings, RecordSandbox};
 pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use unfinished::{ClearUnfinished, MarkUnfinished};
 pub use usage::RecordUsage;

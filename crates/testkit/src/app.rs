@@ -89,6 +89,8 @@ pub struct AppOptions {
     pub hello_timeout: Duration,
     /// How long a client may take nothing of an answer that comes part by part.
     pub answer_stall: Duration,
+    /// How long a client may take to send the body of a request that is read whole.
+    pub body_timeout: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
     /// How the history of files is kept, and how locks end.
@@ -151,6 +153,7 @@ impl Default for AppOptions {
             approval_timeout,
             hello_timeout,
             answer_stall,
+            body_timeout,
             stream_comments,
             ..
         } = Dependencies::default();
@@ -177,6 +180,7 @@ impl Default for AppOptions {
             approval_timeout,
             hello_timeout,
             answer_stall,
+            body_timeout,
             presence: PresenceSettings::default(),
             files: FileSettings::default(),
             git: GitSettings::default(),
@@ -283,6 +287,7 @@ impl AppOptions {
             approval_timeout: self.approval_timeout,
             hello_timeout: self.hello_timeout,
             answer_stall: self.answer_stall,
+            body_timeout: self.body_timeout,
             presence: self.presence,
             files: self.files,
             stream_comments: self.stream_comments,

@@ -39,7 +39,7 @@ impl Lab {
         let is_root = fs::metadata("/proc/self").expect("a process").uid() == 0;
         let sandbox = Sandbox::start(Config {
             uid: is_root.then_some(10_999),
-            launcher: Some(example("launcher")),
+            launcher: Some(example("mcp_launcher")),
             extra_read_only: directories,
             ..Config::default()
         })

@@ -24,7 +24,7 @@ async fn tools_are_listed_over_pages_and_called() {
     let Some(lab) = Lab::new().await else { return };
     let connection = lab.open(&[]).await;
     let tools = connection.tools().await.expect("tools");
-    assert_eq!((tools.len(), tools[0].name.as_str()), (16, "echo"));
+    assert_eq!((tools.len(), tools[0].name.as_str()), (18, "echo"));
     assert_eq!(tools[0].description, "Gives back the text.");
     assert_eq!(connection.server(), Some(("fake".to_owned(), "1".to_owned())));
     assert_eq!(text(&connection, "echo", "hello").await, "hello");

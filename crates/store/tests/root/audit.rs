@@ -3,10 +3,11 @@
 use iris_store::WriteContext;
 use iris_store::maintenance::check_audit;
 use iris_store::root::{
-    AUDIT_RECORDS_TRIMMED_MAX, AuditDamage, AuditHead, AuditQuery, RecordAudit, RootDatabase,
-    TrimAudit, Trimmed,
+    AUDIT_RECORDS_TRIMMED_MAX, AuditDamage, AuditHead, AuditQuery, ChooseSettings, RecordAudit,
+    RecordSandbox, RootDatabase, TrimAudit, Trimmed,
 };
 use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use crate::{NOW, Root, create_user, user_id};
 
@@ -249,4 +250,38 @@ async fn what_was_let_go_is_known_by_its_last_record() {
     assert_eq!(damage(&root, None), Some(AuditDamage::Missing { id: 4 }));
     tamper(&root, "UPDATE audit_anchor SET hash = zeroblob(32), id = 4");
     assert_eq!(damage(&root, None), Some(AuditDamage::Changed { id: 5 }));
+}
+
+#[tokio::test]
+async fn a_sandbox_is_recorded_when_it_changes_and_what_was_told_goes_with_its_record() {
+    let root = Root::new();
+    let tell = |now: Value| root.run(RecordSandbox { now, at: NOW });
+    let told = async || {
+        let records = root.reader.audit(9).await.unwrap().into_iter().rev();
+        records.map(|record| record.details).collect::<Vec<Value>>()
+    };
+    assert!(tell(json!({ "tier": "S3" })).await.unwrap());
+    assert!(!tell(json!({ "tier": "S3" })).await.unwrap());
+    let first = json!({ "before": null, "now": { "tier": "S3" } });
+    assert_eq!(told().await, std::slice::from_ref(&first));
+
+    // Neither without the other.
+    let outside = Connection::open(root.path()).unwrap();
+    outside
+        .execute_batch(
+            "CREATE TRIGGER no_more BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+        .unwrap();
+    assert!(tell(json!({ "tier": "S2" })).await.is_err());
+    outside.execute_batch("DROP TRIGGER no_more").unwrap();
+    assert!(tell(json!({ "tier": "S2" })).await.unwrap());
+    let second = json!({ "before": { "tier": "S3" }, "now": { "tier": "S2" } });
+    assert_eq!(told().await, [first, second]);
+
+    // It is none of the settings that somebody chooses.
+    let chosen = ChooseSettings { changes: vec![("apiKeys", Some(json!(true)))], at: NOW };
+    let chosen = root.run(chosen).await.unwrap();
+    assert_eq!(chosen.keys().collect::<Vec<_>>(), ["apiKeys"]);
+    assert_eq!(root.reader.chosen_settings().await.unwrap(), chosen);
+    assert_eq!(damage(&root, None), None);
 }
