@@ -298,9 +298,9 @@ impl Rates {
         let (now, is_limited) = (Instant::now(), self.settings().login_failures.is_some());
         let rate = |rate| is_limited.then_some(rate);
         let to = self.hasher.hash_one(email);
-        let taken = self.invitations_by.lock().take(by, rate(INVITATIONS_BY), now);
+        let taken = self.invitations_to.lock().take(&to, rate(INVITATIONS_TO), now);
         let taken =
-            taken.and_then(|()| self.invitations_to.lock().take(&to, rate(INVITATIONS_TO), now));
+            taken.and_then(|()| self.invitations_by.lock().take(by, rate(INVITATIONS_BY), now));
         taken.map_err(|error| error.reason("too_many_mails"))
     }
 

@@ -13,6 +13,7 @@ use iris_testkit::{
 use iris_workspace::content_hash;
 use serde_json::{Value, json};
 
+use crate::idempotency::with_key;
 use crate::{code_of, refusal, rest_refusal};
 
 const ENDLESS: &str = "delay 10\nchunks 10000 tick";
@@ -334,4 +335,23 @@ async fn what_a_crash_left_of_somebody_whose_account_is_closed_is_not_taken_up()
         rest_refusal(&app.again(&bob).get(&format!("/v1/projects/{project}")).await).code,
         ErrorCode::Unauthenticated
     );
+}
+
+/// The answer to a disabling may be lost, and somebody else let them in again before it is asked for anew.
+#[tokio::test]
+async fn a_disabling_that_is_repeated_ends_nothing_of_who_was_let_in_again() {
+    let app = spawn_app().await;
+    let (root, bob) = (app.admin().await, app.user("bob").await);
+    let path = format!("/v1/admin/users/{}", bob.id());
+    let disable = async || with_key(&root, "PATCH", &path, r#"{"disabled":true}"#).await;
+    assert!(disable().await.is_success());
+    assert!(root.rest("PATCH", &path, Some(json!({ "disabled": false }))).await.is_success());
+    let bob =
+        Person::new(app.client(), app.client().login("bob@example.com", PASSWORD).await.unwrap());
+    let mut talk = bob.conversation().await;
+    let run = talk.send_message("delay 10\nchunks 50 tick").await.run_id;
+    talk.wait_for("message.text.delta").await;
+    let again = disable().await;
+    assert_eq!(again.headers["idempotent-replay"], "true");
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
 }

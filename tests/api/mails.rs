@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::idempotency::with_key;
 use crate::{code_of, rest_refusal};
 
 /// Some day in 2026.
@@ -197,6 +198,15 @@ async fn nobody_fills_a_mailbox_or_writes_to_everybody_with_invitations() {
     for _ in 0..3 {
         assert_eq!(ann.post(&of_ann, invitation("cas@example.com")).await.status, 201);
     }
+    // To ask again for what was made is no invitation.
+    let body = invitation("eve@example.com").to_string();
+    for made in [true, false, false, false, false] {
+        let answer = with_key(&ann, "POST", &of_ann, &body).await;
+        assert_eq!(answer.is_success(), made, "{answer:?}");
+        if !made {
+            assert_eq!(code_of(&rest_refusal(&answer)), (ErrorCode::Conflict, "shown_once"));
+        }
+    }
     // Whoever asks, in whichever project.
     for (person, place) in [(&ann, &of_ann), (&ben, &of_ben)] {
         let limited = person.post(place, invitation("Cas@example.com")).await;
@@ -205,10 +215,10 @@ async fn nobody_fills_a_mailbox_or_writes_to_everybody_with_invitations() {
         assert!(limited.headers.contains_key("retry-after"));
     }
     let made = ann.get(&of_ann).await.json["data"].as_array().unwrap().len();
-    assert_eq!(made, 3, "what is refused is not made");
+    assert_eq!(made, 4, "what is refused is not made");
     // A link goes by another way, and has no such limit.
     assert_eq!(ann.post(&of_ann, json!({ "role": "member" })).await.status, 201);
-    let mut sent = 3;
+    let mut sent = 4;
     let limited = async {
         loop {
             let answer = ann.post(&of_ann, invitation(&format!("u{sent}@example.com"))).await;

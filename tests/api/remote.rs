@@ -7,7 +7,7 @@ use iris_testkit::{AppOptions, REMOTE, moment, patiently, spawn_app_with, text_o
 
 /// Tests that say nothing about the hop: they start servers as processes, or this very run.
 const SKIPPED: &[&str] =
-    &["process::", "logging::", "top::", "chat::", "accounts::", "remote::", "system::"];
+    &["process::", "logging::", "top::", "chat::", "accounts::", "remote::", "system::", "large::"];
 
 /// What this very program prints when it is run with these arguments, to a successful end.
 async fn run(arguments: &[&str]) -> String {

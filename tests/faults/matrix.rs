@@ -40,7 +40,7 @@ const KINDS: &[&str] = &[
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
 /// itself send (`tests/api/listening.rs`); what is told of runs that wait (`tests/api/queueing.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
 /// conversation that is nearly too long (`tests/api/context.rs`), a provider with a wire (`tests/api/captures.rs`), or another master key
-/// (`tests/api/credentials.rs`, `tests/api/custom_tools/rotation.rs`), or a repository and a sandbox (`tests/api/git`);
+/// (`tests/api/credentials.rs`, `tests/api/custom_tools/rotation.rs`), or a repository and a sandbox (`tests/api/git`), or another sandbox at a start (`tests/api/audit.rs`);
 /// and how locks end by themselves, and are taken
 /// over a socket (`tests/api/files/locks.rs`).
 const ELSEWHERE: &[&str] = &[
@@ -61,6 +61,7 @@ const ELSEWHERE: &[&str] = &[
     "Listen",
     "NoteGit",
     "OpenUnfinished",
+    "RecordSandbox",
     "RoomHeads",
     "SealAgain",
     "SealCredentialsAgain",

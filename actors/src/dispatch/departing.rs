@@ -38,9 +38,13 @@ pub(super) async fn closed(node: &Node, user_id: &UserId) {
 /// they have under way there. Where the project is not open nobody hears it and nothing works, and it is told
 /// when it is opened.
 pub(super) async fn left(node: &Node, project_id: &ProjectId, user_id: &UserId) {
+    let open = open(node, project_id).await;
+    // Before anything that takes a while: to clear a clone away does.
+    if let Some(project) = &open {
+        project.address.tell(EvictUser(user_id.clone()));
+    }
     stop_clones_of(node, user_id, Some(project_id)).await;
-    let Some(project) = open(node, project_id).await else { return };
-    project.address.tell(EvictUser(user_id.clone()));
+    let Some(project) = open else { return };
     if let Err(error) = outbox::deliver(&project, &node.root_access()).await {
         tracing::warn!(%error, "an event is published later");
     }

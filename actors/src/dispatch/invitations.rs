@@ -63,6 +63,11 @@ async fn invite(
         let message = format!("`expiresInHours` must be 1 to {HOURS_MAX}");
         return Err(ApiError::invalid(message).reason("expires_in_hours"));
     }
+    if let Some(key) = context.idempotency.clone()
+        && node.root_reader.recall::<CreateInvitation>(key).await.map_err(stored)?.is_some()
+    {
+        return Err(shown_once());
+    }
     if let (Some(email), true) = (&email, node.services.mailer.is_some()) {
         node.rates.count_invitation(grant.user_id()?, email)?;
     }

@@ -5,8 +5,8 @@ use iris_protocol::{
     ApiError, ErrorCode, ResetGrant, UserCreate, UserId, UserList, UserManage, UserPage,
     UserPayload,
 };
-use iris_store::WriteContext;
 use iris_store::root::{BeginPasswordReset, CreateUser, EndLogins, UpdateUser};
+use iris_store::{StoreError, WriteContext};
 use serde_json::json;
 
 use super::accounts::check_email;
@@ -102,11 +102,18 @@ pub(super) async fn manage(
     };
     let context = WriteContext { audit: Some(Box::new(audit)), ..context };
     let changed = write(&node.root, command, context).await.map_err(stored)?;
-    if disabled == Some(true) {
+    // Somebody may have let them in again since a request that is repeated.
+    let is_closed = disabled == Some(true)
+        && (!changed.replayed || is_disabled(node, &id).await.map_err(stored)?);
+    if is_closed {
         node.connections.close_user(&id, &CloseReason::new(4403, "the account is closed"));
         closed(node, &id).await;
     }
     Ok(done(UserPayload { user: changed.output })?.at(None, changed.replayed))
+}
+
+async fn is_disabled(node: &Node, id: &UserId) -> Result<bool, StoreError> {
+    Ok(node.root_reader.user(id).await?.is_some_and(|user| user.disabled))
 }
 
 pub(super) async fn log_out(

@@ -1,10 +1,11 @@
 //! Disk space while a command runs: what it leaves to others, and what its own directories hold.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +18,11 @@ const MEASURED_AFTER: Duration = Duration::from_secs(1);
 /// As many times as a measurement took lie between it and the next one, so that it is a small part of what
 /// the command costs.
 const REST: u32 = 20;
+/// As deep directories are measured; each level holds one open while it is.
+const DEPTH_MAX: usize = 128;
+/// A directory, and no link to one.
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// What the system counts blocks in (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
@@ -61,7 +67,7 @@ async fn directories_are_full(bytes_max: u64, places: &[PathBuf]) {
         sleep(rest).await;
         let (begun, places) = (Instant::now(), places.to_owned());
         // Without the thread nothing is known.
-        let held = spawn_blocking(move || held_bytes(places)).await.unwrap_or_default();
+        let held = spawn_blocking(move || held_bytes(&places)).await.unwrap_or_default();
         if held > *most.get_or_insert(bytes_max.max(held)) {
             return;
         }
@@ -69,18 +75,42 @@ async fn directories_are_full(bytes_max: u64, places: &[PathBuf]) {
     }
 }
 
-/// What the files below some directories take. No link is followed; what goes away meanwhile does not count.
-fn held_bytes(mut directories: Vec<PathBuf>) -> u64 {
-    let mut held: u64 = 0;
-    while let Some(directory) = directories.pop() {
-        let Ok(entries) = fs::read_dir(directory) else { continue };
-        for entry in entries.flatten() {
-            let Ok(found) = entry.metadata() else { continue };
-            if found.is_dir() {
-                directories.push(entry.path());
-            }
-            held = held.saturating_add(found.blocks().saturating_mul(BLOCK_BYTES));
+/// What the files below some directories take, each once, whatever names it has. No link is followed; what goes
+/// away meanwhile, or cannot be looked into, does not count.
+fn held_bytes(places: &[PathBuf]) -> u64 {
+    let (mut held, mut linked) = (0, HashSet::new());
+    for place in places {
+        if let Ok(directory) = openat(CWD, place, DIRECTORY, Mode::empty()) {
+            held_below(&directory, DEPTH_MAX, &mut held, &mut linked);
         }
     }
     held
+}
+
+fn held_below(
+    directory: &OwnedFd,
+    depth_left: usize,
+    held: &mut u64,
+    linked: &mut HashSet<(u64, u64)>,
+) {
+    let Ok(entries) = Dir::read_from(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let Ok(found) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let is_directory = FileType::from_raw_mode(found.st_mode).is_dir();
+        if !is_directory && found.st_nlink > 1 && !linked.insert((found.st_dev, found.st_ino)) {
+            continue;
+        }
+        let blocks = u64::try_from(found.st_blocks).unwrap_or_default();
+        *held = held.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
+        if is_directory
+            && depth_left > 0
+            && let Ok(below) = openat(directory, name, DIRECTORY, Mode::empty())
+        {
+            held_below(&below, depth_left - 1, held, linked);
+        }
+    }
 }

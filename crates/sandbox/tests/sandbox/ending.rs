@@ -196,7 +196,14 @@ async fn nothing_is_left_when_the_launcher_is_killed() {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).expect("threads");
     let lists = tasks.map(|task| task.expect("a thread").path().join("children"));
     let children: String = lists.filter_map(|list| std::fs::read_to_string(list).ok()).collect();
-    let launcher = children.trim().parse().expect("one child");
+    // Others may have ended and wait to be noticed.
+    let is_alive = |child: &&str| {
+        let line = std::fs::read(format!("/proc/{child}/cmdline"));
+        line.is_ok_and(|line| !line.is_empty())
+    };
+    let launchers: Vec<&str> = children.split_whitespace().filter(is_alive).collect();
+    let [launcher] = launchers.as_slice() else { panic!("{launchers:?}") };
+    let launcher = launcher.parse().expect("an id");
     kill(Pid::from_raw(launcher), Signal::SIGKILL).expect("a launcher");
     let lived = alive.gone().await;
     let output = server.wait_with_output().expect("an end");
