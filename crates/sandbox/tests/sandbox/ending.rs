@@ -135,7 +135,7 @@ async fn nothing_is_left_when_nobody_waits_any_more() {
 async fn a_command_can_be_cancelled_and_its_output_is_kept() {
     for lab in labs().await {
         let mut alive = Alive::new(&lab);
-        let mut request = lab.shell(&format!("{TREE} echo so far; wait"));
+        let mut request = lab.shell(&format!("echo so far; {TREE} wait"));
         let (cancel, cancelled) = oneshot::channel();
         request.cancel = Some(cancelled);
         let cancelling = async {
@@ -196,12 +196,12 @@ async fn nothing_is_left_when_the_launcher_is_killed() {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).expect("threads");
     let lists = tasks.map(|task| task.expect("a thread").path().join("children"));
     let children: String = lists.filter_map(|list| std::fs::read_to_string(list).ok()).collect();
-    // Others may have ended and wait to be noticed.
-    let is_alive = |child: &&str| {
-        let line = std::fs::read(format!("/proc/{child}/cmdline"));
-        line.is_ok_and(|line| !line.is_empty())
+    // Whatever else there is for a moment, the launcher has a child.
+    let has_child = |child: &&str| {
+        let below = std::fs::read_to_string(format!("/proc/{child}/task/{child}/children"));
+        below.is_ok_and(|below| !below.is_empty())
     };
-    let launchers: Vec<&str> = children.split_whitespace().filter(is_alive).collect();
+    let launchers: Vec<&str> = children.split_whitespace().filter(has_child).collect();
     let [launcher] = launchers.as_slice() else { panic!("{launchers:?}") };
     let launcher = launcher.parse().expect("an id");
     kill(Pid::from_raw(launcher), Signal::SIGKILL).expect("a launcher");
