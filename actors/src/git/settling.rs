@@ -158,8 +158,7 @@ impl Repository<'_> {
         begun.map_err(|error| error.to_api())?;
         let worked = work.await;
         match &worked {
-            // Git may have been cut off. Later a lock that it left could be taken for that of somebody else, and
-            // one of somebody else for its own.
+            // Git may have been cut off. Later a lock of somebody else could be taken for one that it left.
             Err(error) if is_cut_off(error) => {
                 if let Err(error) = self.settle_part(part).await {
                     let id = &self.project.id;
