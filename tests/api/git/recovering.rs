@@ -81,7 +81,9 @@ impl Scene {
     /// Has the commands of the server change what the test made.
     fn share(&self) {
         if let Some(uid) = sandbox().uid {
-            share_directory(&self.files(), uid, uid).unwrap();
+            for name in ["files", "scratch"] {
+                share_directory(&self.files().with_file_name(name), uid, uid).unwrap();
+            }
         }
     }
 
@@ -205,6 +207,11 @@ async fn a_switch_that_was_cut_off_is_taken_back_and_its_repeat_is_done() {
     scene.admin.client.file_put(&scene.project, "mine.txt", "mine\n").await.unwrap();
     scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
     assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"), "it is half way");
+    // What a command may have made where the settling has an index of its own.
+    let scratch = scene.files().with_file_name("scratch");
+    std::fs::create_dir_all(scratch.join("iris-index/in")).unwrap();
+    std::fs::write(scratch.join("iris-index.lock"), "").unwrap();
+    scene.share();
     let _server = scene.restart().await;
     scene.until("the end of the lock", || !scene.files().join(".git/index.lock").exists()).await;
     scene.until("the way back", || scene.read("a.txt").as_deref() == Some("one\n")).await;
@@ -292,6 +299,26 @@ async fn what_others_did_since_a_switch_was_cut_off_is_not_taken_back() {
             assert_eq!(code_of(&nothing).1, "nothing_to_commit");
         }
     }
+}
+
+#[tokio::test]
+async fn what_others_did_since_a_merge_was_cut_off_is_not_taken_back() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.admin.client.file_put(&scene.project, "ours.txt", "ours\n").await.unwrap();
+    scene.commit("Ours").await.unwrap();
+    git(&scene.origin.work(), &["merge", "-q", "held"]);
+    scene.origin.send();
+    scene.kill_in_the_middle(server, "pull", r#"{"merge":true}"#).await;
+    std::fs::remove_file(scene.index_lock()).unwrap();
+    // The same files as a commit of their own.
+    scene.elsewhere(&["reset", "-q", "--hard"]);
+    scene.elsewhere(&["clean", "-q", "-f", "-d"]);
+    scene.elsewhere(&["checkout", "-q", "origin/main", "--", "."]);
+    scene.elsewhere(&["commit", "-q", "-m", "Picked"]);
+    let _server = scene.restart().await;
+    scene.until("the end of it", || scene.unsettled() == 0).await;
+    assert_eq!(scene.says(&["status", "--porcelain"]), "");
+    assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"));
 }
 
 #[tokio::test]
