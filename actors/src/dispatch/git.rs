@@ -170,7 +170,11 @@ async fn changed<T: Serialize>(
         return Ok(first);
     }
     let doing = Doing { by, key: context.idempotency.clone() };
-    let worked = change(&repository, &doing).await?;
+    let worked = match change(&repository, &doing).await {
+        Ok(worked) => worked,
+        // Perhaps it was done under the same key while this one waited, or was cut off and settled.
+        Err(error) => return first_answer(node, &context).await?.ok_or(error),
+    };
     let command =
         note(grant.project_id()?, action, &doing.by, &worked, node.services.clock.now_ms())?;
     let noted = write(&node.root, command, context).await.map_err(stored)?;

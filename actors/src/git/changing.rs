@@ -14,10 +14,12 @@ use super::command::Run;
 use super::reading::plain;
 use super::settling::{Doing, Worked};
 use super::{Repository, check_branch, conflict, identity, parse};
-use crate::files::{look_at_all, take_turn};
+use crate::files::look_at_all;
 
 /// Most bytes of the list of a tree that are read.
 const TREE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of what git says while it changes files.
+const SAID_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Repository<'_> {
     /// Checks another branch out.
@@ -29,7 +31,7 @@ impl Repository<'_> {
         let by = &doing.by;
         let GitSwitch { branch, create, from } = request;
         check_branch("branch", &branch)?;
-        let turn = take_turn(self.place()).await?;
+        let turn = self.turn().await?;
         self.check_locks(by).await?;
         let local = self.commit_of(&format!("refs/heads/{branch}")).await?;
         let start = match (create, &from) {
@@ -58,12 +60,11 @@ impl Repository<'_> {
         }
         arguments.push(&branch);
         arguments.extend(start.as_deref());
-        let kind = GitWorkKind::Switch {
-            branch: branch.clone(),
-            before: self.commit_of("HEAD").await?,
-            to: start.clone().or_else(|| local.clone()),
-            is_new: local.is_none(),
-        };
+        let GitHead { branch: from, commit: before } = self.head().await?;
+        // A new one begins where nobody said another place.
+        let to = start.clone().or_else(|| local.clone()).or_else(|| before.clone());
+        let is_new = local.is_none();
+        let kind = GitWorkKind::Switch { branch: branch.clone(), from, before, to, is_new };
         self.working(doing, kind, self.change(by, self.run(&arguments))).await?;
         Ok(Worked::of_head(self.head().await?, Some(turn)))
     }
@@ -90,7 +91,7 @@ impl Repository<'_> {
         }
         let paths = paths.into_iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let turn = take_turn(self.place()).await?;
+        let turn = self.turn().await?;
         // To add them would say that they are resolved, with the marks of the conflict in them.
         let unmerged = self.unmerged().await?;
         if !unmerged.is_empty() {
@@ -144,7 +145,7 @@ impl Repository<'_> {
         is_merge: bool,
     ) -> Result<Worked<GitHead>, ApiError> {
         let by = &doing.by;
-        let turn = take_turn(self.place()).await?;
+        let turn = self.turn().await?;
         self.check_locks(by).await?;
         // Only what begins here is taken back here.
         if self.commit_of("MERGE_HEAD").await?.is_some() {
@@ -203,11 +204,13 @@ impl Repository<'_> {
     pub(super) async fn change(&self, by: &User, run: Run) -> Result<(), ApiError> {
         let place = self.place();
         look_at_all(place, &Author::OUTSIDE).await?;
-        let ran = run.within(self.sandbox).await;
+        // A merge names each file that both sides changed; to read no further would end it in the middle.
+        let ran = Run { output_max: SAID_BYTES_MAX, ..run }.within(self.sandbox).await;
         crash_point(CrashPoint::GitWorked);
         // Whatever came of it.
         look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await?;
-        ran?.worked().map(drop)
+        let ran = ran?.worked()?;
+        if ran.is_cut { Err(super::broken("git said more than is read")) } else { Ok(()) }
     }
 
     /// Refuses to change all files while somebody else has locked one.

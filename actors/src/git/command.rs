@@ -163,7 +163,19 @@ async fn talk_to(talk: Talk, input: Vec<u8>, output_max: usize) -> Result<Ran, A
     }
     let code = match running.ended().await.map_err(not_run)? {
         Status::Exited(code) => code,
-        Status::Signalled(_) | Status::TimedOut | Status::Cancelled | Status::OutOfSpace(_) => -1,
+        status @ (Status::Signalled(_)
+        | Status::TimedOut
+        | Status::Cancelled
+        | Status::OutOfSpace(_)) => {
+            // It is no refusal of git: what it was doing is half done.
+            tracing::warn!(
+                ?status,
+                errors = plain_text(&said.await.map_err(broken)?),
+                "git was ended"
+            );
+            let message = "git was ended before it was done";
+            return Err(ApiError::new(ErrorCode::Internal, message));
+        }
     };
     drop(given);
     let errors = said.await.map_err(broken)?;

@@ -17,6 +17,9 @@ use crate::directory::ProjectPlaces;
 const CONFIG: &str = "[safe]\n\tdirectory = *\n";
 /// Where a repository says whose objects it has besides its own.
 const ALTERNATES: &str = "objects/info/alternates";
+/// Most files and directories that are looked at for locks of git, and how deep.
+pub(super) const ENTRIES_MAX: usize = 100_000;
+const DEPTH_MAX: usize = 128;
 /// How often a directory is cleared that somebody writes to who is being ended, and the time between.
 const CLEARED_TIMES: u32 = 20;
 const CLEARED_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
@@ -83,11 +86,14 @@ impl Home {
         self.settings.join("bridge")
     }
 
-    /// Makes the directories, the first time, and what is written in them.
+    /// Makes the directories, and what is written in them: the first time, and after the data directory was moved.
     pub(super) async fn prepare(&self, sandbox: &Sandbox) -> Result<(), ApiError> {
         let (home, sandbox) = (self.clone(), sandbox.clone());
         let prepare = move || {
-            if home.is_prepared() {
+            let objects = home.files.join(".git/objects");
+            let objects = objects.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+            let alternates = format!("{objects}\n");
+            if home.is_prepared(&alternates) {
                 return Ok(());
             }
             for directory in [&home.directory, &home.scratch, &home.template()] {
@@ -95,19 +101,19 @@ impl Home {
             }
             sandbox.share_directory(&home.scratch)?;
             sandbox.share_directory(&home.directory)?;
-            let objects = home.files.join(".git/objects");
-            let objects = objects.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-            write_whole(&home.bridge_template().join(ALTERNATES), &format!("{objects}\n"))?;
+            write_whole(&home.bridge_template().join(ALTERNATES), &alternates)?;
             // The last of all: it says that everything is there.
             write_whole(&home.config(), CONFIG)
         };
         tokio::task::spawn_blocking(prepare).await.map_err(broken)?.map_err(broken)
     }
 
-    fn is_prepared(&self) -> bool {
+    fn is_prepared(&self, alternates: &str) -> bool {
         let places = [&self.directory, &self.scratch];
+        let texts =
+            [(self.bridge_template().join(ALTERNATES), alternates), (self.config(), CONFIG)];
         places.iter().all(|directory| directory.is_dir())
-            && fs::read_to_string(self.config()).is_ok_and(|text| text == CONFIG)
+            && texts.iter().all(|(path, text)| fs::read_to_string(path).is_ok_and(|it| it == *text))
     }
 
     /// Has new repositories know where they came from.
@@ -210,30 +216,42 @@ fn remove_locks(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The locks that are held in a repository, as paths below the directory that `.git` is in.
-pub(super) fn locks(files: &Path) -> Vec<String> {
-    let mut locks = Vec::new();
-    for directory in [".git", ".git/objects/info", ".git/objects/pack"] {
-        add_locks(files, directory, false, &mut locks);
-    }
-    add_locks(files, ".git/refs", true, &mut locks);
-    locks
-}
-
-/// Follows no link: whatever commands made of the repository, what is found is removed in the sandbox.
-fn add_locks(files: &Path, directory: &str, is_deep: bool, locks: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(files.join(directory)) else { return };
-    for entry in entries.flatten() {
-        let (Ok(kind), Ok(name)) = (entry.file_type(), entry.file_name().into_string()) else {
+/// The locks that are held in a repository, as paths below the directory that `.git` is in; none where there is too
+/// much to look at. Follows no link: whatever commands made of the repository, what is found is removed in the sandbox.
+pub(super) fn locks(files: &Path) -> Option<Vec<String>> {
+    let (mut locks, mut count) = (Vec::new(), 0);
+    let flat = [".git", ".git/objects/info", ".git/objects/pack"].map(|it| (it.to_owned(), 0));
+    let mut left = Vec::from(flat);
+    left.push((".git/refs".to_owned(), DEPTH_MAX));
+    while let Some((directory, depth)) = left.pop() {
+        if !is_inside(files, Path::new(&directory)) {
             continue;
-        };
-        let path = format!("{directory}/{name}");
-        if kind.is_dir() && is_deep {
-            add_locks(files, &path, is_deep, locks);
-        } else if kind.is_file() && Path::new(&name).extension().is_some_and(|it| it == "lock") {
-            locks.push(path);
+        }
+        let Ok(entries) = fs::read_dir(files.join(&directory)) else { continue };
+        for entry in entries.flatten() {
+            count += 1;
+            if count > ENTRIES_MAX {
+                return None;
+            }
+            let (Ok(kind), Ok(name)) = (entry.file_type(), entry.file_name().into_string()) else {
+                continue;
+            };
+            let path = format!("{directory}/{name}");
+            if kind.is_dir() && depth > 0 {
+                left.push((path, depth - 1));
+            } else if kind.is_file() && Path::new(&name).extension().is_some_and(|it| it == "lock")
+            {
+                locks.push(path);
+            }
         }
     }
+    Some(locks)
+}
+
+/// Whether a directory is there, with no link on the way to it.
+fn is_inside(files: &Path, directory: &Path) -> bool {
+    let mut way = directory.ancestors().filter(|it| !it.as_os_str().is_empty());
+    way.all(|it| files.join(it).symlink_metadata().is_ok_and(|found| found.is_dir()))
 }
 
 /// How many bytes the files below a directory have. What goes away meanwhile does not count.
@@ -245,4 +263,45 @@ pub(super) fn size_of(directory: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_looked_for_behind_no_link_and_only_as_far_as_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, git) = (dir.path().join("files"), dir.path().join("files/.git"));
+        let deepest = git.join("refs").join("d/".repeat(DEPTH_MAX));
+        fs::create_dir_all(deepest.join("d")).unwrap();
+        fs::create_dir_all(git.join("objects/info")).unwrap();
+        for lock in ["index.lock", "config", "refs/main.lock", "objects/info/a.lock"] {
+            File::create(git.join(lock)).unwrap();
+        }
+        File::create(deepest.join("in.lock")).unwrap();
+        File::create(deepest.join("d/beyond.lock")).unwrap();
+        let found = |expected: &[&str]| {
+            let mut locks = locks(&files).unwrap();
+            locks.sort();
+            assert_eq!(locks, expected);
+        };
+        let deep = format!(".git/refs/{}in.lock", "d/".repeat(DEPTH_MAX));
+        found(&[".git/index.lock", ".git/objects/info/a.lock", &deep, ".git/refs/main.lock"]);
+
+        for (directory, elsewhere) in [("refs", "refs-of-others"), ("objects", "others")] {
+            fs::rename(git.join(directory), dir.path().join(elsewhere)).unwrap();
+            std::os::unix::fs::symlink(dir.path().join(elsewhere), git.join(directory)).unwrap();
+        }
+        found(&[".git/index.lock"]);
+
+        let pack = git.join("objects-of-ours/pack");
+        fs::create_dir_all(&pack).unwrap();
+        fs::remove_file(git.join("objects")).unwrap();
+        fs::rename(git.join("objects-of-ours"), git.join("objects")).unwrap();
+        for n in 0..ENTRIES_MAX {
+            File::create(git.join("objects/pack").join(n.to_string())).unwrap();
+        }
+        assert_eq!(locks(&files), None);
+    }
 }

@@ -164,10 +164,10 @@ impl Repository<'_> {
     /// Looks at the branches of the other side.
     pub(crate) async fn fetch(&self, doing: &Doing) -> Result<Worked<GitBranchPage>, ApiError> {
         let git = self.stored().await?;
-        let _alone = self.node.clones.alone(&self.project.id).await;
+        let alone = self.alone().await?;
         self.mirror(&git).await?;
         self.working(doing, GitWorkKind::Track, self.track()).await?;
-        Ok(Worked::new(self.branches().await?))
+        Ok(Worked::new(self.branches().await?).alone(alone))
     }
 
     /// Brings what the other side has into the current branch.
@@ -177,7 +177,7 @@ impl Repository<'_> {
         request: &GitPull,
     ) -> Result<Worked<GitHead>, ApiError> {
         let git = self.stored().await?;
-        let _alone = self.node.clones.alone(&self.project.id).await;
+        let _alone = self.alone().await?;
         self.mirror(&git).await?;
         self.working(doing, GitWorkKind::Track, self.track()).await?;
         self.end_work(GitPart::Branches).await?;
@@ -200,7 +200,7 @@ impl Repository<'_> {
         };
         check_branch("branch", &branch)?;
         let here = format!("refs/heads/{branch}");
-        let _alone = self.node.clones.alone(&self.project.id).await;
+        let alone = self.alone().await?;
         self.remove_halves().await?;
         // Whatever the branch becomes meanwhile, this is what is sent.
         let commit = self.commit_of(&here).await?.ok_or_else(|| ApiError::not_found("branch"))?;
@@ -226,7 +226,7 @@ impl Repository<'_> {
         let run = self.beside(&[&place, "update-ref", &here, SENT]);
         run.within(self.sandbox).await?.worked()?;
         let head = GitHead { branch: Some(branch), commit: Some(commit) };
-        Ok(Worked::of_head(head, None))
+        Ok(Worked::of_head(head, None).alone(alone))
     }
 
     /// Has our own repository have a commit of the one among the files, whose configuration anybody may have

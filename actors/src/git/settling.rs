@@ -4,16 +4,17 @@
 use std::future::Future;
 
 use iris_protocol::{
-    ApiError, ErrorCode, Event, FileSource, GitAction, GitCommitInfo, GitCommitPayload, GitHead,
-    ProjectId, User,
+    ApiError, Event, FileSource, GitAction, GitCommitInfo, GitCommitPayload, GitHead, ProjectId,
+    User,
 };
 use iris_store::project::Author;
 use iris_store::root::{BeginGitWork, EndGitWork, GitPart, GitWork, GitWorkKind, NoteGit};
 use iris_store::{IdempotencyKey, WriteContext};
 use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
 
 use super::command::Run;
-use super::home::locks;
+use super::home::{ENTRIES_MAX, locks};
 use super::{Repository, broken, conflict, parse};
 use crate::files::{Turn, look_at_all, take_turn};
 use crate::supervision::detached;
@@ -23,6 +24,8 @@ use crate::{Node, NodeError, outbox, record};
 const LISTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Locks that are removed at a time.
 const LOCKS_AT_ONCE: usize = 100;
+/// Most locks of others beside which git begins.
+const LOCKS_MAX: usize = 1_000;
 
 /// Who changes a repository, and under which key a repeat of it is known.
 pub(crate) struct Doing {
@@ -35,20 +38,26 @@ pub(crate) struct Worked<T> {
     pub(crate) answer: T,
     pub(crate) branch: Option<String>,
     pub(crate) commit: Option<String>,
-    /// Nobody else changes files before it is noted: they would take it for what a crash left.
+    /// Nobody else works on the same before it is noted: they would take it for what a crash left.
     _turn: Option<Turn>,
+    _alone: Option<OwnedMutexGuard<()>>,
 }
 
 impl<T> Worked<T> {
     pub(super) fn new(answer: T) -> Self {
-        Self { answer, branch: None, commit: None, _turn: None }
+        Self { answer, branch: None, commit: None, _turn: None, _alone: None }
+    }
+
+    /// Keeps others from the other side until it is noted.
+    pub(super) fn alone(self, alone: OwnedMutexGuard<()>) -> Self {
+        Self { _alone: Some(alone), ..self }
     }
 }
 
 impl Worked<GitHead> {
     pub(super) fn of_head(head: GitHead, turn: Option<Turn>) -> Self {
         let (branch, commit) = (head.branch.clone(), head.commit.clone());
-        Self { answer: head, branch, commit, _turn: turn }
+        Self { branch, commit, _turn: turn, ..Self::new(head) }
     }
 }
 
@@ -59,7 +68,7 @@ impl Worked<GitCommitPayload> {
         turn: Option<Turn>,
     ) -> Self {
         let id = Some(commit.id.clone());
-        Self { answer: GitCommitPayload { commit }, branch, commit: id, _turn: turn }
+        Self { branch, commit: id, _turn: turn, ..Self::new(GitCommitPayload { commit }) }
     }
 }
 
@@ -123,33 +132,54 @@ async fn settle_project(node: &Node, id: &ProjectId) -> Result<(), ApiError> {
 
 impl Repository<'_> {
     /// Does what changes the repository, written down for who finds it half done. The caller has the turn of its
-    /// part. What worked has to be noted, or ended.
+    /// part, from [`Self::turn`] or [`Self::alone`]. What worked has to be noted, or ended.
     pub(super) async fn working<T>(
         &self,
         doing: &Doing,
         kind: GitWorkKind,
         work: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        let work_of = GitWork {
+        self.check_undone(doing).await?;
+        let mut work_of = GitWork {
             project_id: self.project.id.clone(),
             kind,
-            locks: self.locks().await?,
+            locks: Vec::new(),
             key: doing.key.clone(),
             by: doing.by.id.clone(),
             at: self.place().now(),
         };
         let part = work_of.part();
+        work_of.locks = self.locks(part).await?;
+        if work_of.locks.len() > LOCKS_MAX {
+            let message = format!("the repository has more than {LOCKS_MAX} locks of others");
+            return Err(conflict("git_busy", message));
+        }
         let begun = record(&self.node.root, BeginGitWork(work_of), WriteContext::default()).await;
         begun.map_err(|error| error.to_api())?;
         let worked = work.await;
         match &worked {
-            // Git may have been cut off: the next one looks at what it left.
-            Err(error)
-                if matches!(error.code, ErrorCode::DeadlineExceeded | ErrorCode::Internal) => {}
+            // Git may have been cut off. Later a lock of somebody else could be taken for one that it left.
+            Err(error) if is_cut_off(error) => {
+                if let Err(error) = self.settle_part(part).await {
+                    let id = &self.project.id;
+                    tracing::warn!(project.id = %id, %error, "what git left is looked at later");
+                }
+            }
             Err(_) => self.end_work(part).await?,
             Ok(_) => {}
         }
         worked
+    }
+
+    /// Refuses what was done under the same key while this one waited for its turn: the caller is answered with
+    /// that.
+    async fn check_undone(&self, doing: &Doing) -> Result<(), ApiError> {
+        let Some(key) = doing.key.clone() else { return Ok(()) };
+        let first = self.node.root_reader.recall::<NoteGit>(key).await;
+        match first.map_err(|error| error.to_api())? {
+            Some(_) => Err(conflict("git_busy", "this was done meanwhile: ask again")),
+            None => Ok(()),
+        }
     }
 
     /// Forgets what git was about to do.
@@ -159,9 +189,18 @@ impl Repository<'_> {
         ended.map(drop).map_err(|error| error.to_api())
     }
 
-    async fn locks(&self) -> Result<Vec<String>, ApiError> {
+    /// The locks in a part of the repository.
+    async fn locks(&self, part: GitPart) -> Result<Vec<String>, ApiError> {
         let files = self.places.project.clone();
-        tokio::task::spawn_blocking(move || locks(&files)).await.map_err(broken)
+        let found = tokio::task::spawn_blocking(move || locks(&files)).await.map_err(broken)?;
+        let mut locks = found.ok_or_else(|| {
+            let message = format!(
+                "more than {ENTRIES_MAX} files stand where git has its locks: `git pack-refs --all` helps"
+            );
+            conflict("git_failed", message)
+        })?;
+        locks.retain(|lock| part_of(lock) == part);
+        Ok(locks)
     }
 
     /// Finishes or takes back what was cut off in these parts of the repository.
@@ -171,25 +210,48 @@ impl Repository<'_> {
     pub(crate) async fn settle(&self, parts: &[GitPart]) -> Result<(), ApiError> {
         for work in self.works().await? {
             let part = work.part();
-            if !parts.contains(&part) {
-                continue;
-            }
             // Whoever has the turn works on it, and ends it.
-            let (_alone, _turn) = match part {
-                GitPart::Branches => (Some(self.node.clones.alone(&self.project.id).await), None),
-                GitPart::Files => (None, Some(take_turn(self.place()).await?)),
-            };
-            if !self.works().await?.contains(&work) {
-                continue;
+            match part {
+                _ if !parts.contains(&part) => {}
+                GitPart::Branches => drop(self.alone().await?),
+                GitPart::Files => drop(self.turn().await?),
             }
-            if self.project.kept.files.has_commands() {
-                let message = "a command works among the files, where git was cut off: try again";
-                return Err(conflict("git_busy", message));
-            }
-            tracing::warn!(project.id = %self.project.id, ?part, "git was cut off among the files");
-            self.settle_one(&work).await?;
         }
         Ok(())
+    }
+
+    /// Waits for the turn to change the files. Nothing is left then that was cut off among them.
+    pub(super) async fn turn(&self) -> Result<Turn, ApiError> {
+        let turn = take_turn(self.place()).await?;
+        self.settle_part(GitPart::Files).await?;
+        Ok(turn)
+    }
+
+    /// Waits until nobody else talks with the other side. Nothing is left then that was cut off of that.
+    pub(super) async fn alone(&self) -> Result<OwnedMutexGuard<()>, ApiError> {
+        let alone = self.node.clones.alone(&self.project.id).await;
+        self.settle_part(GitPart::Branches).await?;
+        Ok(alone)
+    }
+
+    /// Finishes or takes back what was cut off in a part, whose turn the caller has. What cannot be taken back
+    /// stays as it is, and holds nobody up.
+    async fn settle_part(&self, part: GitPart) -> Result<(), ApiError> {
+        let works = self.works().await?;
+        let Some(work) = works.into_iter().find(|work| work.part() == part) else { return Ok(()) };
+        if self.project.kept.files.has_commands() {
+            let message = "a command works among the files, where git was cut off: try again";
+            return Err(conflict("git_busy", message));
+        }
+        let id = &self.project.id;
+        tracing::warn!(project.id = %id, ?part, "git was cut off among the files");
+        match self.settle_one(&work).await {
+            Err(error) if !is_cut_off(&error) => {
+                tracing::warn!(project.id = %id, ?part, %error, "what git left stays as it is");
+                self.end_work(part).await
+            }
+            settled => settled,
+        }
     }
 
     async fn works(&self) -> Result<Vec<GitWork>, ApiError> {
@@ -202,15 +264,21 @@ impl Repository<'_> {
         let by = self.node.root_reader.user(&work.by).await.map_err(|error| error.to_api())?;
         match (&work.kind, by) {
             (GitWorkKind::Track, _) | (_, None) => self.end_work(work.part()).await,
-            (GitWorkKind::Switch { branch, before, to, is_new }, Some(by)) => {
-                if self.current_branch().await?.as_ref() == Some(branch) {
-                    let worked = Worked::of_head(self.head().await?, None);
+            (GitWorkKind::Switch { branch, from, before, to, is_new }, Some(by)) => {
+                let head = self.head().await?;
+                if head.branch.as_ref() == Some(branch) {
+                    let worked = Worked::of_head(head, None);
                     return self.note_late(work, GitAction::Switched, &by, worked).await;
                 }
-                self.take_back(&by, before.as_deref(), to.as_deref()).await?;
-                let made = format!("refs/heads/{branch}");
-                if *is_new && self.commit_of(&made).await? == *to {
-                    self.look(&["update-ref", "-d", &made], super::SHORT).await?;
+                // Whoever went elsewhere meanwhile did so with what was there.
+                if head.branch == *from && head.commit == *before {
+                    self.take_back(&by, before.as_deref(), to.as_deref()).await?;
+                    let made = format!("refs/heads/{branch}");
+                    if let (true, Some(to)) = (is_new, to)
+                        && self.commit_of(&made).await?.as_ref() == Some(to)
+                    {
+                        self.ask(&["update-ref", "-d", &made, to]).await?;
+                    }
                 }
                 self.end_work(work.part()).await
             }
@@ -256,7 +324,9 @@ impl Repository<'_> {
             let worked = Worked::of_head(self.head().await?, None);
             return self.note_late(work, GitAction::Pulled, by, worked).await;
         }
-        if is_under_way {
+        if self.commit_of("HEAD").await?.as_deref() != before {
+            // Whoever went on from there did so with what was there.
+        } else if is_under_way {
             self.change(by, self.run(&["merge", "--abort"])).await?;
         } else if let Some(before) = before {
             let merged = ["merge-tree", "--write-tree", before, other];
@@ -291,16 +361,19 @@ impl Repository<'_> {
 
     /// Removes the locks that came while git worked. Whatever stands there by now, it is removed where commands run.
     async fn remove_locks(&self, work: &GitWork) -> Result<(), ApiError> {
-        let mut left = self.locks().await?;
-        left.retain(|lock| !work.locks.contains(lock) && part_of(lock) == work.part());
+        let mut left = self.locks(work.part()).await?;
+        left.retain(|lock| !work.locks.contains(lock));
         for locks in left.chunks(LOCKS_AT_ONCE) {
             tracing::warn!(project.id = %self.project.id, ?locks, "locks that git left are removed");
-            let arguments: Vec<&str> =
-                ["-f", "--"].into_iter().chain(locks.iter().map(String::as_str)).collect();
-            let run = Run { program: "rm", ..self.run(&arguments) };
-            run.within(self.sandbox).await?.worked()?;
+            let locks: Vec<&str> = locks.iter().map(String::as_str).collect();
+            self.rm(&[&["-f", "--"][..], &locks].concat()).await?;
         }
         Ok(())
+    }
+
+    async fn rm(&self, arguments: &[&str]) -> Result<(), ApiError> {
+        let run = Run { program: "rm", ..self.run(arguments) };
+        run.within(self.sandbox).await?.worked().map(drop)
     }
 
     /// Has index and files go back to what is checked out, from where git was on its way to. What somebody changed
@@ -312,6 +385,9 @@ impl Repository<'_> {
         new: Option<&str>,
     ) -> Result<(), ApiError> {
         let (Some(old), Some(new)) = (old, new) else { return Ok(()) };
+        if old == new {
+            return Ok(());
+        }
         let place = self.place();
         look_at_all(place, &Author::OUTSIDE).await?;
         let lists = async |arguments: &[&str]| {
@@ -324,9 +400,14 @@ impl Repository<'_> {
         let removed = lists(&[&between[..], &["--diff-filter=D", old, new]].concat()).await?;
         // What the files would differ by if everything had been done: an index of its own says it.
         let index = self.places.scratch.join("iris-index");
+        let (index, lock) = (index.display().to_string(), index.with_extension("lock"));
+        let lock = lock.display().to_string();
+        // Commands may have made anything of them, and a crash may have left them.
+        let removed_whole = ["-rf", "--", &index, &lock];
+        self.rm(&removed_whole).await?;
         let beside = |arguments: &[&str]| {
             let mut run = Run { output_max: LISTS_BYTES_MAX, ..self.run(arguments) };
-            run.env.push(("GIT_INDEX_FILE".to_owned(), index.display().to_string()));
+            run.env.push(("GIT_INDEX_FILE".to_owned(), index.clone()));
             run
         };
         beside(&["read-tree", "--reset", new]).within(self.sandbox).await?.worked()?;
@@ -334,8 +415,7 @@ impl Repository<'_> {
         beside(&["update-index", "-q", "--refresh"]).within(self.sandbox).await?;
         let differing = beside(&["diff-files", "--name-only", "-z"]).within(self.sandbox).await?;
         let differing = parse::paths(&differing.worked()?.output);
-        let run = Run { program: "rm", ..self.run(&["-f", "--", &index.display().to_string()]) };
-        run.within(self.sandbox).await?.worked()?;
+        self.rm(&removed_whole).await?;
         changed.retain(|path| {
             if removed.contains(path) { gone.contains(path) } else { !differing.contains(path) }
         });
@@ -350,6 +430,11 @@ impl Repository<'_> {
         self.ask(&["read-tree", "-m", "-u", new, old]).await?;
         look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await.map(drop)
     }
+}
+
+/// Whether git may have been ended in the middle, by something else than what it met: what it left has to be settled.
+fn is_cut_off(error: &ApiError) -> bool {
+    error.code.http_status() >= 500
 }
 
 /// Who holds a lock: what is known of the other side is written by one, everything else by another.

@@ -1,11 +1,13 @@
 //! A server that ends while git works.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use iris_client::RestAnswer;
-use iris_protocol::{CloneState, GitAction, GitCommit, GitPull, GitStatus, ProjectId};
-use iris_sandbox::{Sandbox, Tier};
+use iris_protocol::{
+    CloneState, ErrorCode, GitAction, GitCommit, GitPull, GitPush, GitStatus, ProjectId,
+};
+use iris_sandbox::{Sandbox, Tier, share_directory};
 use iris_store::CrashPoint;
 use iris_testkit::{Person, ServerProcess, moment, patiently};
 use serde_json::json;
@@ -13,15 +15,19 @@ use tempfile::TempDir;
 
 use super::{Origin, clone, ended, from, git, open, ready};
 use crate::bash::sandbox;
+use crate::{code_of, refusal};
 
 /// What a filter of the repository does until the server is killed: git waits for it, with its locks.
 const HOLDS: &str = "[filter \"hold\"]\n\tsmudge = \"touch .git/reached; sleep 1000\"\n\
                      \tclean = \"touch .git/reached; sleep 1000\"\n";
+/// The same, where it kills git.
+const KILLS: &str = "[filter \"hold\"]\n\tclean = \"kill -9 $PPID\"\n";
 
 /// A server with one project that is cloned, which ends at a point once it is armed.
 struct Scene {
     origin: Origin,
     dir: TempDir,
+    data: PathBuf,
     admin: Person,
     project: ProjectId,
 }
@@ -33,12 +39,13 @@ impl Scene {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let server = ServerProcess::start(serve(&origin, &dir, point)).await;
+        let data = dir.path().join("data");
+        let server = ServerProcess::start(serve(&origin, &data, point)).await;
         open(dir.path());
-        open(&dir.path().join("data"));
+        open(&data);
         let admin = crate::root(&server).await;
         let project = ready(&admin, from(origin.bare().display().to_string())).await;
-        Some((Self { origin, dir, admin, project }, server))
+        Some((Self { origin, dir, data, admin, project }, server))
     }
 
     fn arm(&self) {
@@ -46,13 +53,13 @@ impl Scene {
     }
 
     async fn restart(&mut self) -> ServerProcess {
-        let server = ServerProcess::start(serve(&self.origin, &self.dir, None)).await;
+        let server = ServerProcess::start(serve(&self.origin, &self.data, None)).await;
         self.admin = Person::new(&server.client(), self.admin.grant.clone());
         server
     }
 
     fn files(&self) -> PathBuf {
-        self.dir.path().join("data/projects").join(self.project.as_str()).join("files")
+        self.data.join("projects").join(self.project.as_str()).join("files")
     }
 
     fn read(&self, path: &str) -> Option<String> {
@@ -65,16 +72,46 @@ impl Scene {
         git(&self.origin.work(), &[&["-C", files.to_str().unwrap()][..], arguments].concat())
     }
 
-    /// Has git wait in the middle of what it does with a file `*.held`, or not any more.
-    fn hold(&self, holds: bool) {
+    /// Has somebody else work with git among the files.
+    fn elsewhere(&self, arguments: &[&str]) {
+        self.says(arguments);
+        self.share();
+    }
+
+    /// Has the commands of the server change what the test made.
+    fn share(&self) {
+        if let Some(uid) = sandbox().uid {
+            for name in ["files", "scratch"] {
+                share_directory(&self.files().with_file_name(name), uid, uid).unwrap();
+            }
+        }
+    }
+
+    /// What the filter of files `*.held` does.
+    fn filter(&self, text: &str) {
         let path = self.files().join(".git/config");
-        let config = std::fs::read_to_string(&path).unwrap().replace(HOLDS, "");
-        std::fs::write(path, if holds { config + HOLDS } else { config }).unwrap();
+        let config = std::fs::read_to_string(&path).unwrap().replace(HOLDS, "").replace(KILLS, "");
+        std::fs::write(path, config + text).unwrap();
+    }
+
+    fn index_lock(&self) -> PathBuf {
+        self.files().join(".git/index.lock")
+    }
+
+    async fn commit(&self, message: &str) -> Result<(), iris_client::ClientError> {
+        let commit = GitCommit { message: message.to_owned(), paths: None };
+        self.admin.client.call(Some(&self.project), commit).await.map(drop)
+    }
+
+    /// How much is written down that is to be settled.
+    fn unsettled(&self) -> u64 {
+        let database = rusqlite::Connection::open(self.data.join("root.db")).unwrap();
+        database.query_row("SELECT count(*) FROM git_work", [], |row| row.get(0)).unwrap()
     }
 
     /// Asks for something and kills the server while git waits in the middle of it.
     async fn kill_in_the_middle(&self, server: ServerProcess, route: &str, body: &str) {
-        self.hold(true);
+        self.filter(HOLDS);
         let reached = async {
             while !self.files().join(".git/reached").exists() {
                 moment().await;
@@ -84,7 +121,7 @@ impl Scene {
             answer = self.ask(route, body) => panic!("{answer:?}"),
             () = patiently("the middle", reached) => server.kill(),
         }
-        self.hold(false);
+        self.filter("");
     }
 
     /// Asks under always the same key.
@@ -115,15 +152,15 @@ impl Scene {
     }
 }
 
-fn serve(origin: &Origin, dir: &TempDir, point: Option<CrashPoint>) -> Command {
-    let mut command = crate::iris(&dir.path().join("data"));
+fn serve(origin: &Origin, data: &Path, point: Option<CrashPoint>) -> Command {
+    let mut command = crate::iris(data);
     command.env("IRIS_PROJECT_ROOTS", origin.top());
     if let Some(uid) = sandbox().uid {
         command.env("IRIS_SANDBOX_UID", uid.to_string());
     }
     if let Some(point) = point {
         command.env("IRIS_CRASH_AT", point.as_str());
-        command.env("IRIS_CRASH_WHEN", dir.path().join("armed"));
+        command.env("IRIS_CRASH_WHEN", data.with_file_name("armed"));
     }
     command
 }
@@ -170,6 +207,11 @@ async fn a_switch_that_was_cut_off_is_taken_back_and_its_repeat_is_done() {
     scene.admin.client.file_put(&scene.project, "mine.txt", "mine\n").await.unwrap();
     scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
     assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"), "it is half way");
+    // What a command may have made where the settling has an index of its own.
+    let scratch = scene.files().with_file_name("scratch");
+    std::fs::create_dir_all(scratch.join("iris-index/in")).unwrap();
+    std::fs::write(scratch.join("iris-index.lock"), "").unwrap();
+    scene.share();
     let _server = scene.restart().await;
     scene.until("the end of the lock", || !scene.files().join(".git/index.lock").exists()).await;
     scene.until("the way back", || scene.read("a.txt").as_deref() == Some("one\n")).await;
@@ -230,6 +272,158 @@ async fn a_merge_that_was_cut_off_is_taken_back_wherever_it_was() {
     let pull = GitPull { merge: true };
     let again = crate::refusal(scene.admin.client.call(Some(&scene.project), pull).await);
     assert_eq!(crate::code_of(&again).1, "merge_conflict");
+}
+
+#[tokio::test]
+async fn what_others_did_since_a_switch_was_cut_off_is_not_taken_back() {
+    for is_merged in [true, false] {
+        let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+        scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
+        std::fs::remove_file(scene.index_lock()).unwrap();
+        if is_merged {
+            scene.elsewhere(&["reset", "-q", "--hard"]);
+            scene.elsewhere(&["clean", "-q", "-f", "-d"]);
+            scene.elsewhere(&["merge", "-q", "origin/held"]);
+        } else {
+            scene.elsewhere(&["branch", "third"]);
+            scene.elsewhere(&["symbolic-ref", "HEAD", "refs/heads/third"]);
+        }
+        let before = scene.says(&["status", "--porcelain"]);
+        assert_eq!(before.is_empty(), is_merged, "{before}");
+        let _server = scene.restart().await;
+        scene.until("the end of it", || scene.unsettled() == 0).await;
+        assert_eq!(scene.says(&["status", "--porcelain"]), before);
+        assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"));
+        if is_merged {
+            let nothing = refusal(scene.commit("Nothing").await);
+            assert_eq!(code_of(&nothing).1, "nothing_to_commit");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_others_did_since_a_merge_was_cut_off_is_not_taken_back() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.admin.client.file_put(&scene.project, "ours.txt", "ours\n").await.unwrap();
+    scene.commit("Ours").await.unwrap();
+    git(&scene.origin.work(), &["merge", "-q", "held"]);
+    scene.origin.send();
+    scene.kill_in_the_middle(server, "pull", r#"{"merge":true}"#).await;
+    std::fs::remove_file(scene.index_lock()).unwrap();
+    // The same files as a commit of their own.
+    scene.elsewhere(&["reset", "-q", "--hard"]);
+    scene.elsewhere(&["clean", "-q", "-f", "-d"]);
+    scene.elsewhere(&["checkout", "-q", "origin/main", "--", "."]);
+    scene.elsewhere(&["commit", "-q", "-m", "Picked"]);
+    let _server = scene.restart().await;
+    scene.until("the end of it", || scene.unsettled() == 0).await;
+    assert_eq!(scene.says(&["status", "--porcelain"]), "");
+    assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_stays_and_holds_nobody_up() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
+    std::fs::remove_file(scene.index_lock()).unwrap();
+    // Neither what was there nor what was to be, and staged: git does not go over it.
+    std::fs::write(scene.files().join("a.txt"), "of somebody else\n").unwrap();
+    scene.elsewhere(&["add", "a.txt"]);
+    let _server = scene.restart().await;
+    scene.commit("All").await.unwrap();
+    assert_eq!(scene.unsettled(), 0);
+    assert_eq!(scene.read("a.txt").as_deref(), Some("of somebody else\n"));
+    assert_eq!(scene.says(&["show", "HEAD:a.txt"]), "of somebody else");
+}
+
+#[tokio::test]
+async fn a_git_that_somebody_kills_is_no_refusal_and_what_it_left_is_settled_at_once() {
+    let Some((scene, _server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.admin.client.file_put(&scene.project, "new.held", "new\n").await.unwrap();
+    scene.filter(KILLS);
+    let killed = refusal(scene.commit("New").await);
+    assert_eq!(code_of(&killed).0, ErrorCode::Internal, "{killed:?}");
+    assert!(!scene.index_lock().exists());
+    assert_eq!(scene.unsettled(), 0);
+    scene.filter("");
+    scene.commit("New").await.unwrap();
+    assert_eq!(scene.says(&["show", "HEAD:new.held"]), "new");
+}
+
+#[tokio::test]
+async fn locks_behind_a_link_stay_and_beside_too_many_git_does_not_begin() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.admin.client.file_put(&scene.project, "new.held", "new\n").await.unwrap();
+    let (git, linked) = (scene.files().join(".git"), scene.files().join("linked"));
+    std::fs::create_dir(&linked).unwrap();
+    let info = git.join("objects/info");
+    if info.exists() {
+        std::fs::remove_dir_all(&info).unwrap();
+    }
+    std::os::unix::fs::symlink(&linked, &info).unwrap();
+    scene.kill_in_the_middle(server, "commits", r#"{"message":"New"}"#).await;
+    let (theirs, left) = (linked.join("theirs.lock"), git.join("objects/pack/left.lock"));
+    std::fs::write(&theirs, "").unwrap();
+    std::fs::write(&left, "").unwrap();
+    scene.share();
+    let _server = scene.restart().await;
+    scene.until("the end of it", || scene.unsettled() == 0).await;
+    assert!(theirs.exists() && !left.exists() && !scene.index_lock().exists());
+
+    for n in 0..=1_000 {
+        std::fs::write(git.join(format!("{n}.lock")), "").unwrap();
+    }
+    let busy = refusal(scene.commit("New").await);
+    assert_eq!(code_of(&busy), (ErrorCode::Conflict, "git_busy"));
+    std::fs::remove_file(git.join("0.lock")).unwrap();
+    scene.commit("New").await.unwrap();
+    assert!(git.join("1.lock").exists());
+}
+
+#[tokio::test]
+async fn a_branch_that_was_half_made_goes_and_its_repeat_makes_it() {
+    let Some((mut scene, server)) = Scene::new(Origin::new(), Some(CrashPoint::GitWorked)).await
+    else {
+        return;
+    };
+    let (body, made) = (r#"{"branch":"mine","create":true}"#, "refs/heads/mine");
+    scene.arm();
+    assert!(scene.ask("switch", body).await.is_none());
+    assert!(!server.exited().await.success());
+    // The last thing that git does is as if it had not been done.
+    assert_eq!(scene.says(&["symbolic-ref", "HEAD"]), made);
+    scene.elsewhere(&["symbolic-ref", "HEAD", "refs/heads/main"]);
+    let _server = scene.restart().await;
+    scene.until("the end of it", || scene.unsettled() == 0).await;
+    assert_eq!(scene.says(&["for-each-ref", made]), "");
+    let again = scene.ask("switch", body).await.unwrap();
+    assert_eq!(again.json["data"]["branch"], "mine", "{again:?}");
+}
+
+#[tokio::test]
+async fn the_same_request_twice_at_once_is_done_once() {
+    let Some((scene, _server)) = Scene::new(Origin::new(), None).await else { return };
+    let body = r#"{"branch":"mine","create":true}"#;
+    let (one, other) = tokio::join!(scene.ask("switch", body), scene.ask("switch", body));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(one.is_success() && other.is_success(), "{one:?} {other:?}");
+    assert_eq!(one.json["data"], other.json["data"]);
+    assert_eq!(scene.told(GitAction::Switched), 1);
+}
+
+#[tokio::test]
+async fn a_data_directory_that_was_moved_is_pushed_from() {
+    let Some((mut scene, server)) = Scene::new(Origin::new(), None).await else { return };
+    server.kill();
+    let moved = scene.dir.path().join("moved");
+    std::fs::rename(&scene.data, &moved).unwrap();
+    scene.data = moved;
+    let _server = scene.restart().await;
+    scene.admin.client.file_put(&scene.project, "a.txt", "moved\n").await.unwrap();
+    scene.commit("Moved").await.unwrap();
+    let push = GitPush { branch: None };
+    scene.admin.client.call(Some(&scene.project), push).await.unwrap();
+    assert_eq!(scene.origin.says(&["show", "main:a.txt"]), "moved");
 }
 
 #[tokio::test]

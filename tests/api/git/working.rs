@@ -31,6 +31,31 @@ const DIFF: GitDiff = GitDiff { path: None, from: None, to: None };
 const LOG: GitLog = GitLog { from: None, path: None, limit: None, cursor: None };
 
 #[tokio::test]
+async fn a_merge_of_very_many_files_that_do_not_fit_is_taken_back_whole() {
+    let origin = Origin::new();
+    let many = |directory: &std::path::Path, text: &str| {
+        for n in 0..400 {
+            std::fs::write(directory.join(format!("{n}-{}", "x".repeat(150))), text).unwrap();
+        }
+    };
+    many(&origin.work(), "both\n");
+    origin.commit("a.txt", "both\n", "Both");
+    origin.send();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    many(&origin.work(), "theirs\n");
+    origin.commit("a.txt", "theirs\n", "Theirs");
+    origin.send();
+    many(&files_of(&app, &id), "ours\n");
+    let ours = ann.client.call(Some(&id), message("Ours")).await.unwrap().commit;
+    // Git says more of it than is read of a short answer.
+    let error = refusal(ann.client.call(Some(&id), GitPull { merge: true }).await);
+    assert_eq!(code_of(&error), (ErrorCode::Conflict, "merge_conflict"));
+    let status = ann.client.call(Some(&id), GitStatus {}).await.unwrap();
+    assert_eq!((status.commit, status.files.len()), (Some(ours.id), 0));
+}
+
+#[tokio::test]
 async fn a_merge_that_somebody_else_began_is_neither_committed_nor_taken_back() {
     let origin = Origin::new();
     let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };

@@ -38,6 +38,8 @@ pub enum GitWorkKind {
     Switch {
         /// The branch.
         branch: String,
+        /// The branch that was checked out; none where there was none.
+        from: Option<String>,
         /// The commit that was checked out; none where there was none.
         before: Option<String>,
         /// The commit that is to be.
@@ -103,7 +105,8 @@ struct Written {
 
 /// Writes down what git is about to do.
 ///
-/// Fails with `NotFound` for no project.
+/// Fails with `NotFound` for no project, and with `Conflict`, reason `git_busy`, while something is written down for
+/// the same part: nobody forgets what another one has not settled.
 #[derive(Debug, Clone)]
 pub struct BeginGitWork(pub GitWork);
 
@@ -120,10 +123,13 @@ impl Command for BeginGitWork {
         existing(tx.conn(), &project_id)?;
         let work = serde_json::to_string(&Written { kind, locks })?;
         let key = key.map(|key| serde_json::to_string(&key)).transpose()?;
-        let sql = "INSERT OR REPLACE INTO git_work (project_id, part, work, key, by, at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql = "INSERT INTO git_work (project_id, part, work, key, by, at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
         let values = params![project_id.as_str(), part, work, key, by.as_str(), at];
-        tx.conn().prepare_cached(sql)?.execute(values)?;
+        if tx.conn().prepare_cached(sql)?.execute(values)? == 0 {
+            let message = "git works on the repository, or was cut off there".to_owned();
+            return Err(StoreError::Conflict { reason: "git_busy", message });
+        }
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 
 use iris_protocol::{CloneState, Event, GitAction, ProjectType, Role};
 use iris_store::root::{
-    Access, BeginClone, CreateProject, DeleteProject, EndClone, NewGit, SealGitAgain,
-    SetGitCredentials,
+    Access, BeginClone, BeginGitWork, CreateProject, DeleteProject, EndClone, EndGitWork, GitPart,
+    GitWork, GitWorkKind, NewGit, SealGitAgain, SetGitCredentials,
 };
 
 use crate::{NOW, Root, conflict, create_project, missing, project_id, user_id};
@@ -108,4 +108,29 @@ async fn credentials_are_replaced_and_sealed_anew_and_go_with_the_project() {
     assert_eq!(told(&root, 1).await, [GitAction::Credentials]);
     root.run(DeleteProject { id: project_id(1), keep_backups: false, at: NOW }).await.unwrap();
     assert_eq!(root.reader.git(&project_id(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_git_was_about_to_do_is_not_forgotten_for_what_comes_later() {
+    let root = Root::new();
+    root.user(1).await;
+    root.run(create_project(1, 1)).await.unwrap();
+    let work = |kind| GitWork {
+        project_id: project_id(1),
+        kind,
+        locks: vec![".git/index.lock".to_owned()],
+        key: None,
+        by: user_id(1),
+        at: NOW,
+    };
+    let first = work(GitWorkKind::Merge { before: None, other: "a".repeat(40) });
+    let later = work(GitWorkKind::Commit { before: None, email: "a@b.c".to_owned(), at: 1 });
+    let beside = work(GitWorkKind::Track);
+    root.run(BeginGitWork(first.clone())).await.unwrap();
+    assert_eq!(conflict(root.run(BeginGitWork(later.clone())).await), "git_busy");
+    root.run(BeginGitWork(beside.clone())).await.unwrap();
+    assert_eq!(root.reader.git_work(&project_id(1)).await.unwrap(), [beside.clone(), first]);
+    root.run(EndGitWork { project_id: project_id(1), part: GitPart::Files }).await.unwrap();
+    root.run(BeginGitWork(later.clone())).await.unwrap();
+    assert_eq!(root.reader.git_work(&project_id(1)).await.unwrap(), [beside, later]);
 }
