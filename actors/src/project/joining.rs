@@ -4,7 +4,7 @@ mod under_way;
 
 use std::sync::Arc;
 
-use actix::fut::{wrap_future, wrap_stream};
+use actix::fut::wrap_stream;
 use actix::prelude::*;
 use bytes::Bytes;
 use futures_util::stream;
@@ -15,7 +15,6 @@ use iris_protocol::{
 };
 use iris_store::project::{ProjectReader, Replay};
 use iris_store::{StoreError, StoredEvent};
-use tokio::task::yield_now;
 
 use super::rooms::{Subscriber, Who, durable_frame};
 use super::{Project, ring};
@@ -120,8 +119,7 @@ impl Project {
         }
         if let Some(outcome) = self.join_from_memory(&room, &join) {
             self.joined(&room, &join, outcome.status, ctx);
-            // Snapshots of what streams may be long: what others wait for goes on between the rooms of a crowd.
-            return Box::pin(wrap_future(yield_now()).map(|(), _, _| outcome));
+            return Box::pin(actix::fut::ready(outcome));
         }
         // From here on the room's events are held, so none can fall between the replay and them.
         let (to, deletions) = (self.head, self.deletions);
