@@ -204,6 +204,14 @@ struct Worker {
     failures: u32,
 }
 
+/// Passes on that there is no answer; a refusal is one.
+fn unless_refused(answer: Result<(), ClientError>) -> Result<(), ClientError> {
+    match answer {
+        Err(ClientError::Api(_)) => Ok(()),
+        answer => answer,
+    }
+}
+
 impl Worker {
     async fn run(mut self) {
         loop {
@@ -304,15 +312,10 @@ impl Worker {
         let subscribe = Subscribe { rooms, deltas: Some(false), presence: Some(true) };
         let update = PresenceUpdate { session_id: Some(self.session.clone()), status: None };
         self.present.clear();
-        let joined = socket.call(Some(&self.project), subscribe).await.map(drop);
-        let said = match joined {
-            Ok(()) => socket.call(Some(&self.project), update).await.map(drop),
-            refused => refused,
-        };
-        match said {
-            Err(ClientError::Api(_)) => Ok(()),
-            said => said,
-        }
+        // First: the room tells who joins where everybody is, and changes only a moment later.
+        let said = socket.call(Some(&self.project), update).await.map(drop);
+        unless_refused(said)?;
+        unless_refused(socket.call(Some(&self.project), subscribe).await.map(drop))
     }
 
     /// Takes an event of the project's room, which tells who is there among other things.
