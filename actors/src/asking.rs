@@ -2,7 +2,7 @@
 //! would be busy with the JSON of providers while the others wait.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::stream::ReadyChunks;
@@ -21,8 +21,12 @@ const EVENTS_MAX: usize = 64;
 /// Most such batches that wait for whoever asked; then the provider waits.
 const BATCHES_MAX: usize = 8;
 
-/// How long pieces of a streaming part are joined before they are sent as one frame.
+/// How long pieces of a streaming part are joined at most before they are sent as one frame.
 const JOIN_PIECES: Duration = Duration::from_millis(30);
+
+/// From here on pieces of all answers are sent together, every [`JOIN_PIECES`]: who hears many gets them in one
+/// write, and whoever passes them on wakes once for all.
+static FIRST_TICK: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 type Event = Result<ModelEvent, ModelError>;
 
@@ -37,7 +41,7 @@ pub(crate) fn ask(
     let (to, from) = channel(BATCHES_MAX);
     let model = Arc::clone(model);
     let reading = async move {
-        let mut joining = Joining::of(model.stream(request));
+        let mut joining = Joining::of(model.stream(request), *FIRST_TICK);
         while let Some(batch) = joining.next().await {
             if to.send(batch).await.is_err() {
                 return;
@@ -54,13 +58,14 @@ pub(crate) fn ask(
 /// What comes of an answer, joined where it is read: the actors and their clients have that much less to do.
 struct Joining {
     events: ReadyChunks<ModelStream>,
+    first_tick: Instant,
     /// When the next pieces are taken along.
     due: Instant,
 }
 
 impl Joining {
-    fn of(events: ModelStream) -> Self {
-        Self { events: events.ready_chunks(EVENTS_MAX), due: Instant::now() }
+    fn of(events: ModelStream, first_tick: Instant) -> Self {
+        Self { events: events.ready_chunks(EVENTS_MAX), first_tick, due: Instant::now() }
     }
 
     /// Pieces that came since the last ones, once those are old enough; anything else at once, and so the
@@ -81,10 +86,16 @@ impl Joining {
         }
         self.due = Instant::now();
         if batch.last().is_some_and(is_piece) {
-            self.due += JOIN_PIECES;
+            self.due = next_tick(self.first_tick, self.due);
         }
         Some(batch)
     }
+}
+
+/// The first tick after a moment.
+fn next_tick(first: Instant, now: Instant) -> Instant {
+    let ticks = now.duration_since(first).as_nanos() / JOIN_PIECES.as_nanos();
+    first + JOIN_PIECES * u32::try_from(ticks + 1).unwrap_or(u32::MAX)
 }
 
 /// Whether it is a piece of something, of which more will come.
@@ -184,7 +195,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pieces_wait_for_each_other_and_nothing_else_for_them() {
         let (says, hears) = answer();
-        let mut joining = Joining::of(hears);
+        let mut joining = Joining::of(hears, Instant::now());
         let start = || ModelEvent::TextStart { index: 0 };
         for event in [start(), text(0, "a")] {
             says.send(Ok(event)).unwrap();
@@ -212,6 +223,20 @@ mod tests {
         assert_eq!(batch(&mut joining).await, [text(1, "f")]);
         assert_eq!(began.elapsed(), JOIN_PIECES, "nothing more will come");
         assert!(joining.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_of_all_answers_are_sent_together() {
+        let ((says, hears), first_tick) = (answer(), Instant::now());
+        let mut joining = Joining::of(hears, first_tick);
+        tokio::time::sleep(JOIN_PIECES * 2 / 3).await;
+        says.send(Ok(text(0, "a"))).unwrap();
+        assert_eq!(batch(&mut joining).await, [text(0, "a")]);
+        for tick in 1..3 {
+            says.send(Ok(text(0, "b"))).unwrap();
+            assert_eq!(batch(&mut joining).await, [text(0, "b")]);
+            assert_eq!(first_tick.elapsed(), JOIN_PIECES * tick);
+        }
     }
 
     fn answer() -> (UnboundedSender<Event>, ModelStream) {
