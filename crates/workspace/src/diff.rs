@@ -1,11 +1,15 @@
 //! What differs between two contents: by lines, within a limit of size and time.
 
+use std::collections::HashMap;
 use std::fmt::Write;
-use std::time::Duration;
+use std::iter::once;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use iris_protocol::limits::{FILE_DIFF_BYTES_MAX, FILE_DIFF_LINES_BYTES_MAX};
 use iris_protocol::{DiffHunk, DiffLine, DiffLineKind};
-use similar::{Algorithm, ChangeTag, DiffOp, TextDiff};
+use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
 
 /// How long the smallest difference is looked for; after that a larger one is taken.
 const TIME_MAX: Duration = Duration::from_secs(1);
@@ -40,31 +44,71 @@ pub fn compare(old: &[u8], new: &[u8]) -> Option<Difference> {
             hunks: Vec::new(),
         });
     }
-    let mut config = TextDiff::configure();
-    let diff = config.algorithm(Algorithm::Myers).timeout(TIME_MAX).diff_lines(old, new);
-    let (mut insertions, mut deletions) = (0, 0);
-    for op in diff.ops() {
-        match *op {
-            DiffOp::Equal { .. } => {}
-            DiffOp::Delete { old_len, .. } => deletions += old_len as u64,
-            DiffOp::Insert { new_len, .. } => insertions += new_len as u64,
-            DiffOp::Replace { old_len, new_len, .. } => {
-                deletions += old_len as u64;
-                insertions += new_len as u64;
-            }
-        }
-    }
+    let old: Vec<&str> = old.split_inclusive('\n').collect();
+    let new: Vec<&str> = new.split_inclusive('\n').collect();
+    let changes = changes(&old, &new);
+    let insertions = Some(changes.iter().map(|it| it.new.len() as u64).sum());
+    let deletions = Some(changes.iter().map(|it| it.old.len() as u64).sum());
     let (mut hunks, mut bytes_left) = (Vec::new(), FILE_DIFF_LINES_BYTES_MAX);
     let mut is_coarse = false;
-    for group in diff.grouped_ops(CONTEXT_LINES) {
-        let Some(hunk) = hunk(&diff, &group, &mut bytes_left) else {
+    let is_near = |one: &Change, next: &Change| next.old.start - one.old.end <= 2 * CONTEXT_LINES;
+    for near in changes.chunk_by(is_near) {
+        let Some(hunk) = hunk(&old, &new, near, &mut bytes_left) else {
             is_coarse = true;
             break;
         };
         hunks.push(hunk);
     }
-    let (insertions, deletions) = (Some(insertions), Some(deletions));
     Some(Difference { insertions, deletions, is_coarse, hunks })
+}
+
+/// Lines that went, and those that came in their place.
+struct Change {
+    old: Range<usize>,
+    new: Range<usize>,
+}
+
+/// What differs, in the order of the lines; between two changes all lines are equal.
+fn changes(old: &[&str], new: &[&str]) -> Vec<Change> {
+    // A line that only one text has is a change whatever the others are. They alone are compared, as numbers: without
+    // lines of their own, texts that differ much are soon found to be equal in the rest.
+    let capacity = old.len();
+    let mut numbers = HashMap::with_capacity_and_hasher(capacity, RandomState::default());
+    let mut is_shared = vec![false; capacity];
+    let number_old = |line| {
+        let next = numbers.len();
+        *numbers.entry(line).or_insert(next)
+    };
+    let old_numbers: Vec<usize> = old.iter().map(number_old).collect();
+    let number_new = |(at, line)| {
+        let number = *numbers.get(line)?;
+        is_shared[number] = true;
+        Some((at, number))
+    };
+    let (new_at, new_numbers): (Vec<usize>, Vec<usize>) =
+        new.iter().enumerate().filter_map(number_new).unzip();
+    let (old_at, old_numbers): (Vec<usize>, Vec<usize>) =
+        old_numbers.into_iter().enumerate().filter(|(_, number)| is_shared[*number]).unzip();
+    let deadline = Some(Instant::now() + TIME_MAX);
+    let ops = capture_diff_slices_deadline(Algorithm::Myers, &old_numbers, &new_numbers, deadline);
+
+    let equal = ops.iter().filter_map(|op| match *op {
+        DiffOp::Equal { old_index, new_index, len } => Some((old_index, new_index, len)),
+        _ => None,
+    });
+    let pairs = equal.flat_map(|(old_index, new_index, len)| {
+        old_at[old_index..][..len].iter().copied().zip(new_at[new_index..][..len].iter().copied())
+    });
+    let (mut old_from, mut new_from) = (0, 0);
+    let mut changes = Vec::new();
+    for (old_equal, new_equal) in pairs.chain(once((old.len(), new.len()))) {
+        let change = Change { old: old_from..old_equal, new: new_from..new_equal };
+        if !change.old.is_empty() || !change.new.is_empty() {
+            changes.push(change);
+        }
+        (old_from, new_from) = (old_equal + 1, new_equal + 1);
+    }
+    changes
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -74,35 +118,47 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// The lines of one hunk; none when they are more than what is left.
+/// Changes that lie near each other, and equal lines around them; none when these are more bytes than are left.
 fn hunk(
-    diff: &TextDiff<'_, '_, str>,
-    group: &[DiffOp],
+    old: &[&str],
+    new: &[&str],
+    changes: &[Change],
     bytes_left: &mut usize,
 ) -> Option<DiffHunk> {
-    let (first, last) = (group.first()?, group.last()?);
-    let (old, new) = (first.old_range(), first.new_range());
-    let (old_end, new_end) = (last.old_range().end, last.new_range().end);
+    use DiffLineKind::{Deleted, Equal, Inserted};
+
+    let (first, last) = (changes.first()?, changes.last()?);
+    // As many are equal before and after on both sides.
+    let leading = first.old.start.min(CONTEXT_LINES);
+    let trailing = (old.len() - last.old.end).min(CONTEXT_LINES);
+    let old_range = first.old.start - leading..last.old.end + trailing;
+    let new_range = first.new.start - leading..last.new.end + trailing;
+
     let mut lines = Vec::new();
-    for op in group {
-        for change in diff.iter_changes(op) {
-            let text = change.value();
+    let mut add = |kind: DiffLineKind, texts: &[&str]| {
+        for text in texts {
             *bytes_left = bytes_left.checked_sub(text.len())?;
-            let kind = match change.tag() {
-                ChangeTag::Equal => DiffLineKind::Equal,
-                ChangeTag::Insert => DiffLineKind::Inserted,
-                ChangeTag::Delete => DiffLineKind::Deleted,
-            };
             let text = text.strip_suffix('\n').unwrap_or(text).to_owned();
             lines.push(DiffLine { kind, text });
         }
+        Some(())
+    };
+    let mut equal_from = old_range.start;
+    for change in changes {
+        add(Equal, &old[equal_from..change.old.start])?;
+        add(Deleted, &old[change.old.clone()])?;
+        add(Inserted, &new[change.new.clone()])?;
+        equal_from = change.old.end;
     }
-    let start = |from: usize, count: usize| (from + usize::from(count > 0)) as u64;
+    add(Equal, &old[equal_from..old_range.end])?;
+
+    // Lines are counted from one; where there are none, the line before them is meant.
+    let start = |range: &Range<usize>| (range.start + usize::from(!range.is_empty())) as u64;
     Some(DiffHunk {
-        old_start: start(old.start, old_end - old.start),
-        old_lines: (old_end - old.start) as u64,
-        new_start: start(new.start, new_end - new.start),
-        new_lines: (new_end - new.start) as u64,
+        old_start: start(&old_range),
+        old_lines: old_range.len() as u64,
+        new_start: start(&new_range),
+        new_lines: new_range.len() as u64,
         lines,
     })
 }
@@ -161,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_difference_makes_the_later_text_of_the_earlier_one(
-            old in "([ab]\n){0,12}", new in "([ab]\n){0,12}",
+            old in "([a-d]\n){0,12}", new in "([a-d]\n){0,12}",
         ) {
             let difference = compare(old.as_bytes(), new.as_bytes()).unwrap();
             prop_assert_eq!(patched(&old, &difference.hunks), new.clone());
@@ -199,7 +255,30 @@ mod tests {
         };
         let different = compare(lines(0).as_bytes(), lines(1_000_000).as_bytes()).unwrap();
         assert_eq!(different.insertions, Some(200_001));
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        // Everything in common, in another order.
+        let order = |factor: usize| -> String {
+            (0..200_000).map(|n| if n * factor % 7919 % 2 == 0 { "a\n" } else { "b\n" }).collect()
+        };
+        let other = compare(order(31).as_bytes(), order(37).as_bytes()).unwrap();
+        assert_eq!(other.insertions, other.deletions);
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn changes_near_each_other_share_a_hunk() {
+        let text = |changed: &[usize]| {
+            let line = |n| if changed.contains(&n) { format!("{n}!\n") } else { format!("{n}\n") };
+            (0..30).map(line).collect::<String>()
+        };
+        let at = |changed: &[usize]| {
+            let difference = compare(text(&[]).as_bytes(), text(changed).as_bytes()).unwrap();
+            let at = |it: &DiffHunk| (it.old_start, it.old_lines, it.new_start, it.new_lines);
+            difference.hunks.iter().map(at).collect::<Vec<_>>()
+        };
+        // Six equal lines between them are shown once, of seven one is left out.
+        assert_eq!(at(&[10, 17]), [(8, 14, 8, 14)]);
+        assert_eq!(at(&[10, 18]), [(8, 7, 8, 7), (16, 7, 16, 7)]);
+        assert_eq!(at(&[0, 29]), [(1, 4, 1, 4), (27, 4, 27, 4)]);
     }
 
     #[test]
