@@ -32,6 +32,7 @@ use home::Home;
 
 pub(crate) use clones::{Clones, GIVEN_UP, begin_clone, stop_clone, stop_clones_of, while_gone};
 pub(crate) use settling::{Doing, Worked, note};
+pub use source::Reach;
 pub(crate) use source::{check_branch, check_source, seal, sealed_for};
 
 /// How git works.

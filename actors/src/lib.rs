@@ -47,7 +47,7 @@ mod write;
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
 pub use budgets::BudgetSettings;
 pub use directory::Directory;
-pub use git::GitSettings;
+pub use git::{GitSettings, Reach};
 pub use known_keys::KnownKeys;
 pub use line::{Line, LineLimits, Shares};
 pub use mail::{MailError, Mailer, SmtpSettings};

@@ -290,18 +290,22 @@ impl Rates {
         )
     }
 
-    /// Counts an invitation that goes out by e-mail: nobody fills a mailbox, and nobody writes to everybody.
+    /// Counts an invitation that goes out by e-mail: nobody fills a mailbox, and nobody writes to everybody. What is
+    /// refused does not go out, and counts neither for its address nor for who sends it.
     ///
     /// # Errors
     /// `RATE_LIMITED` with reason `too_many_mails`.
     pub(crate) fn count_invitation(&self, by: &UserId, email: &str) -> Result<(), ApiError> {
         let (now, is_limited) = (Instant::now(), self.settings().login_failures.is_some());
         let rate = |rate| is_limited.then_some(rate);
-        let to = self.hasher.hash_one(email);
+        let (to, all_by) = (self.hasher.hash_one(email), rate(INVITATIONS_BY));
+        let too_many = |error: ApiError| error.reason("too_many_mails");
+        self.invitations_by.lock().take(by, all_by, now).map_err(too_many)?;
         let taken = self.invitations_to.lock().take(&to, rate(INVITATIONS_TO), now);
-        let taken =
-            taken.and_then(|()| self.invitations_by.lock().take(by, rate(INVITATIONS_BY), now));
-        taken.map_err(|error| error.reason("too_many_mails"))
+        if taken.is_err() {
+            self.invitations_by.lock().give_back(by, all_by);
+        }
+        taken.map_err(too_many)
     }
 
     /// Takes in a socket on which nobody has said yet who they are; none where there is no limit.
@@ -463,6 +467,22 @@ mod tests {
         let later = now + FORGET_EVERY;
         assert_eq!(wait(table.take(&(CALLERS_MAX + 3), RATE, later)), None);
         assert_eq!(table.callers.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_invitation_that_does_not_go_out_counts_for_nobody() {
+        let rates = Rates::new(RateSettings::default());
+        let [ann, bob] = [1, 2].map(UserId::from_bits);
+        let all = |by: &UserId, email: &str, times: usize| {
+            (0..times).all(|_| rates.count_invitation(by, email).is_ok())
+        };
+        let none = |by: &UserId, email: &str| {
+            (0..9).all(|_| wait(rates.count_invitation(by, email)).is_some())
+        };
+        assert!(all(&ann, "full", 3) && none(&ann, "full"));
+        assert!((0..27).all(|number| all(&ann, &number.to_string(), 1)));
+        assert!(none(&ann, "other"));
+        assert!(all(&bob, "other", 3));
     }
 
     #[test]

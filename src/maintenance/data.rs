@@ -89,7 +89,7 @@ pub(super) struct Root {
 
 impl Root {
     pub(super) fn open(data: &DataDir) -> Result<Self, MaintenanceError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let path = data.root();
         let runtime =
             runtime.map_err(|source| MaintenanceError::Io { path: path.clone(), source })?;

@@ -5,14 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use iris_actors::Reach;
 use iris_backup::{
     ArchiveInfo, ArchivedMember, BackupError, Bounds, Identity, Manifest, Unpacked, adopt,
     backups_of, make_private_directories, new_backup_path, new_kept_path, random_epoch,
     read_manifest, replace, replace_kept, unpack, unpacking_path, verify, write_project,
 };
+use iris_egress::{Config as EgressConfig, Egress};
 use iris_protocol::{ProjectId, Role, UserId};
 use iris_store::maintenance::{ListedProject, check_project};
-use iris_store::root::{DeleteProject, ForgetDirectory, IntendDirectory, MarkUnfinished};
+use iris_store::root::{
+    DeleteProject, ForgetDirectory, ImportProject, IntendDirectory, MarkUnfinished,
+};
 use serde_json::{Value, json};
 
 use super::data::{DataDir, Root, new_project_id, now};
@@ -266,13 +270,16 @@ fn import_into(
         MembersChoice::Map => users_by_email(root, &manifest.about.members)?,
         MembersChoice::Drop => BTreeMap::new(),
     };
-    let unpacked = output.watch(|| unpack_beside(data, &options.archive))?;
     let identity = Identity {
         id: id.clone(),
         epoch: random_epoch()?,
         users,
         importer: Some(owner_id.clone()),
     };
+    let mut command = identity.import(&manifest.about, owner_id, now());
+    keep_git(data, root, &mut command);
+    let git = command.git.as_ref().map(|git| git.url.clone());
+    let unpacked = output.watch(|| unpack_beside(data, &options.archive))?;
     // What a crash or a failure leaves from here on is found by the next start of the server.
     root.write(IntendDirectory { project_id: id.clone(), at: now() })?;
     let placed =
@@ -281,16 +288,26 @@ fn import_into(
         discard(&unpacked);
     }
     placed?;
-    let command = identity.import(&manifest.about, owner_id, now());
     let (members, dropped) = count(manifest, &identity);
     if let Err(error) = root.write(command) {
         fs::remove_dir_all(&place).map_err(io(&place))?;
         return Err(error);
     }
     let all = members + dropped;
-    let text = format!("imported {id}; {members} of its {all} members are members here");
-    let value = json!({ "imported": id, "members": members, "dropped": dropped });
+    let mut text = format!("imported {id}; {members} of its {all} members are members here");
+    if git.is_none() && manifest.about.git.is_some() {
+        text += "; git may not go from here to where it was cloned from, so that is forgotten";
+    }
+    let value = json!({ "imported": id, "members": members, "dropped": dropped, "git": git });
     output.done(&text, &value)
+}
+
+/// Keeps where the project was cloned from, if a server with this configuration may go there.
+fn keep_git(data: &DataDir, root: &Root, import: &mut ImportProject) {
+    let config = EgressConfig { allow: data.config.egress_allow.clone(), ..Default::default() };
+    let egress = Egress::new(config).ok();
+    let (project_roots, data_dir) = (&data.config.project_roots, &data.path);
+    root.wait(Reach { project_roots, data_dir, egress: egress.as_ref() }.settle(import));
 }
 
 /// Who owns the imported project.

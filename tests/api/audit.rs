@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iris_actors::AuditSettings;
-use iris_protocol::{ErrorCode, Role};
+use iris_protocol::{ErrorCode, Role, SessionExport, SessionId};
 use iris_sandbox::{Sandbox, Tier};
 use iris_store::maintenance::check_audit;
 use iris_store::root::AuditHead;
@@ -69,6 +69,39 @@ async fn what_is_done_with_rights_is_recorded_with_who_from_where_with_what_and_
     assert!(newest["credential"].as_str().unwrap().starts_with("aus_"));
     assert!(newest["requestId"].is_string());
     assert_eq!(newest["hash"].as_str().unwrap().len(), 64);
+}
+
+#[tokio::test]
+async fn conversations_that_are_taken_along_are_recorded() {
+    let app = spawn_app().await;
+    let (root, ann, ben) = (app.admin().await, app.user("ann").await, app.user("ben").await);
+    let mut talk = ann.conversation().await;
+    talk.ask("say hello").await;
+    ann.add_member(&talk.project, &ben, Role::Viewer).await;
+    let (project, session) = (talk.project.to_string(), talk.session.clone());
+    let path = |id: &str| format!("/v1/projects/{project}/sessions/{id}/export?format=markdown");
+    assert!(ben.get(&path(session.as_str())).await.is_success());
+    let export = SessionExport { session_id: session.clone(), format: None };
+    ann.client.call(Some(&talk.project), export).await.unwrap();
+    let nowhere = SessionId::from_bits(1);
+    assert_eq!(ben.get(&path(nowhere.as_str())).await.status, 404);
+
+    let told = records_of(&root, "session.export").await;
+    let (ann, ben) = (ann.id().as_str(), ben.id().as_str());
+    let expected = [
+        (ben, session.as_str(), "begun"),
+        (ben, session.as_str(), "done"),
+        (ann, session.as_str(), "begun"),
+        (ann, session.as_str(), "done"),
+        (ben, nowhere.as_str(), "begun"),
+        (ben, nowhere.as_str(), "NOT_FOUND"),
+    ];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let told: Vec<_> = told
+        .iter()
+        .map(|it| (text(&it["userId"]), text(&it["details"]["sessionId"]), text(&it["result"])))
+        .collect();
+    assert_eq!(told, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
 }
 
 #[tokio::test]

@@ -376,6 +376,56 @@ async fn an_archive_of_what_no_project_may_be_is_not_imported() {
     assert_eq!(names(&dir.path().join("projects")), [id]);
 }
 
+/// As over the wire: what an archive says decides neither where git goes nor what it is told.
+#[tokio::test]
+async fn a_project_is_imported_without_a_repository_to_which_git_may_not_go() {
+    let dir = tempdir().unwrap();
+    let (data, roots) = (dir.path().join("data"), dir.path().join("roots"));
+    let server = ServerProcess::start(serve(&data)).await;
+    let talk = register(&server, "ann").await.conversation().await;
+    let id = talk.project.to_string();
+    assert!(server.terminate().await.success());
+    let config = dir.path().join("iris.toml");
+    std::fs::write(&config, format!("project_roots = [{roots:?}]\n")).unwrap();
+    std::fs::create_dir_all(roots.join("ours.git")).unwrap();
+    std::fs::create_dir_all(dir.path().join("others.git")).unwrap();
+    let (ours, link) = (roots.join("ours.git").canonicalize().unwrap(), roots.join("link"));
+    std::os::unix::fs::symlink(&ours, &link).unwrap();
+    let root = rusqlite::Connection::open(data.join("root.db")).unwrap();
+    let local = |path: &Path| format!("file://{}", path.display());
+    let public = "https://192.0.32.10/a.git".to_owned();
+    for (number, (url, branch, kept)) in [
+        (public.clone(), "main", Some(&public)),
+        (local(&link), "main", Some(&local(&ours))),
+        (local(&dir.path().join("others.git")), "main", None),
+        (local(&data.join("projects")), "main", None),
+        ("https://127.0.0.1/a.git".to_owned(), "main", None),
+        ("ext::sh -c id".to_owned(), "main", None),
+        (public.clone(), "--upload-pack=id", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        root.execute("UPDATE projects SET type = 'git' WHERE id = ?1", [&id]).unwrap();
+        let sql =
+            "INSERT OR REPLACE INTO project_git (project_id, url, branch, state, by, changed_at)
+            VALUES (?1, ?2, ?3, 'ready', 'usr_1', 1)";
+        root.execute(sql, [&id, &url, branch]).unwrap();
+        let export = dir.path().join(format!("{number}.tar.zst"));
+        let export = export.to_str().unwrap();
+        good(&data, &["project", "export", &id, "--to", export]).await;
+        let config = ["--config", config.to_str().unwrap()];
+        let imported = good(&data, &[&["project", "import", export][..], &config].concat()).await;
+        let sql = "SELECT type, url FROM projects LEFT JOIN project_git ON project_id = id
+            WHERE id = ?1";
+        let found: (String, Option<String>) = root
+            .query_row(sql, [imported.get("imported")], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        let r#type = if kept.is_some() { "git" } else { "local" };
+        assert_eq!(found, (r#type.to_owned(), kept.cloned()), "{url} {branch}");
+    }
+}
+
 /// What is called how from now on, and which directories are synced, in the order of a recording.
 fn durable_names(recording: &str, made: &mut Vec<std::path::PathBuf>) -> Vec<std::path::PathBuf> {
     let mut unsynced: Vec<std::path::PathBuf> = Vec::new();

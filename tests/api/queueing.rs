@@ -91,6 +91,25 @@ async fn a_message_that_is_taken_out_of_the_queue_leaves_the_line() {
 }
 
 #[tokio::test]
+async fn what_waits_for_somebody_who_leaves_leaves_the_line() {
+    let (app, _provider, gate) = held(1, of_server(1)).await;
+    let (root, ann, bob) = (app.admin().await, app.user("ann").await, app.user("bob").await);
+    let project = ann.project("busy").await.id;
+    ann.add_member(&project, &bob, Role::Member).await;
+    say(&ann, &project, "works").await;
+    gate.reached().await;
+    let mut his = bob.conversation_in(&project).await;
+    let run = his.send_message("never mind").await.run_id;
+    assert_eq!(queued(&mut his, &run).await.0, 1);
+    let mut hers = ann.conversation_in(&project).await;
+    let behind = hers.send_message("behind").await.run_id;
+    assert_eq!(queued(&mut hers, &behind).await.0, 2);
+    assert!(bob.post(&format!("/v1/projects/{project}/leave"), json!({})).await.is_success());
+    assert_eq!(queued(&mut hers, &behind).await.0, 1);
+    assert_eq!(node(&root).await["runs"]["waiting"], 1);
+}
+
+#[tokio::test]
 async fn a_greedy_project_does_not_hold_up_the_first_run_of_another() {
     let (app, provider, gate) = held(22, of_server(1)).await;
     let (root, ann) = (app.admin().await, app.user("ann").await);

@@ -7,12 +7,12 @@ use iris_backup::{
     BackupError, Bounds, Identity, Manifest, ProjectAbout, Unpacked, make_directories,
 };
 use iris_protocol::{
-    ApiError, ErrorCode, GitSource, ImportId, ImportMembers, Project, ProjectId, UserId,
+    ApiError, ErrorCode, ImportId, ImportMembers, Project, ProjectId, UserId,
     limits::SETTINGS_BYTES_MAX,
 };
 use iris_store::maintenance;
 use iris_store::project::{ProjectUsage, Quotas};
-use iris_store::root::{AcceptImport, NewGit};
+use iris_store::root::AcceptImport;
 use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
@@ -21,7 +21,7 @@ use super::desk::{Desk, on_disk, refused, stored, undisturbed};
 use super::files::{NewFile, incoming, project_dir, rename};
 use super::writing::failed;
 use crate::directory::{ProjectPlaces, TakeProject};
-use crate::git::check_source;
+use crate::git::Reach;
 use crate::record;
 use crate::supervision::AskError;
 
@@ -86,14 +86,7 @@ impl Task for ImportArchive {
         let epoch = format!("{:032x}", desk.services.ids.next_bits());
         let identity = Identity { id: id.clone(), epoch, users, importer: Some(self.by.clone()) };
         let mut import = identity.import(&manifest.about, self.by.clone(), desk.now_ms());
-        if let Some(NewGit { url, branch, .. }) = import.git.clone() {
-            // Where this server may not go, the project has its files and no other side.
-            let source = GitSource { url, branch, username: None, token: None };
-            match check_source(&desk.services, &id, source).await {
-                Ok(git) => import.git = Some(git),
-                Err(_) => import.without_git(),
-            }
-        }
+        Reach::of(&desk.services).settle(&mut import).await;
         let added: Vec<&UserId> = import.members.iter().map(|(user_id, _)| user_id).collect();
         let details = json!({
             "from": manifest.project_id,

@@ -70,7 +70,7 @@ pub(super) enum Manner {
     Not,
     /// With its own write to the root database, in one transaction.
     WithWrite,
-    /// Before it begins and when it has ended: its write is to another database.
+    /// Before it begins and when it has ended: its write is to another database, or what it takes out is from there.
     Around,
     /// It records itself: its facts are known only on the way.
     Itself,
@@ -129,6 +129,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::CaptureStart
         | Operation::CaptureStop
         | Operation::CaptureRead
+        | Operation::SessionExport
         | Operation::GitPush
         | Operation::BackupDelete => Manner::Around,
         Operation::AuthSetup
@@ -196,7 +197,6 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::SessionDelete
         | Operation::SessionFork
         | Operation::SessionCompact
-        | Operation::SessionExport
         | Operation::MessageSend
         | Operation::MessageDequeue
         | Operation::MessageRetry

@@ -1,14 +1,15 @@
 //! Where a repository is, who may say so, and how git gets there.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use iris_auth::PlainSecret;
-use iris_egress::{EgressError, Pinned, parse_url};
+use iris_egress::{Egress, EgressError, Pinned, parse_url};
 use iris_protocol::{ApiError, ErrorCode, GitSource, ProjectId};
-use iris_store::root::{NewGit, StoredGit};
+use iris_store::root::{ImportProject, NewGit, StoredGit};
 
 use super::{GitSettings, Network, broken, conflict};
 use crate::Services;
@@ -66,36 +67,14 @@ pub(super) fn check_commit(field: &str, name: &str) -> Result<(), ApiError> {
 /// Checks where a project is to be cloned from, and seals its token.
 ///
 /// # Errors
-/// `INVALID_REQUEST`: `invalid_git_url`, `invalid_branch`, `invalid_git_credentials`; `FORBIDDEN` with the reason of
-/// the way out, or `outside_project_roots`.
+/// As [`Reach`]; `INVALID_REQUEST` with reason `invalid_git_credentials`.
 pub(crate) async fn check_source(
     services: &Services,
     id: &ProjectId,
     source: GitSource,
 ) -> Result<NewGit, ApiError> {
-    if let Some(branch) = &source.branch {
-        check_branch("git.branch", branch)?;
-    }
-    let url = match local_path(&source.url)? {
-        Some(path) => {
-            let real = allowed(services, path).await?;
-            let text = real.to_str().ok_or_else(outside)?;
-            format!("file://{text}")
-        }
-        None => match pinned(services, &source.url).await {
-            Ok(pinned) => pinned.url.to_string(),
-            // Perhaps it is only away now: the clone tells.
-            Err(EgressError::Dns { .. } | EgressError::TimedOut { .. }) => {
-                parse_url(&source.url).map_err(|error| refused(&error))?.to_string()
-            }
-            Err(error) => return Err(refused(&error)),
-        },
-    };
-    if url.len() > URL_BYTES_MAX {
-        let message = format!("`git.url` is longer than {URL_BYTES_MAX} bytes");
-        return Err(ApiError::invalid(message).reason("invalid_git_url"));
-    }
-    let GitSource { branch, username, token, .. } = source;
+    let GitSource { url, branch, username, token } = source;
+    let url = Reach::of(services).check(&url, branch.as_deref()).await?;
     let token = token.map(|token| PlainSecret::new(token.expose().to_owned()));
     let sealed = seal(services, id, username.as_deref(), token.as_ref())?;
     Ok(NewGit { url, branch, username, sealed })
@@ -148,31 +127,87 @@ fn outside() -> ApiError {
     ApiError::new(ErrorCode::Forbidden, message).reason("outside_project_roots")
 }
 
-/// The real path of a directory under one of the operator's project roots, apart from the server's own data.
-async fn allowed(services: &Services, path: PathBuf) -> Result<PathBuf, ApiError> {
-    let (roots, data_dir) =
-        (services.settings.project_roots.clone(), services.settings.data_dir.clone());
-    let look = move || {
-        let real = path.canonicalize().ok().filter(|real| real.is_dir())?;
-        let data_dir = data_dir.canonicalize().ok()?;
-        if real.starts_with(&data_dir) || data_dir.starts_with(&real) {
-            return None;
-        }
-        // What belongs to a work tree is no repository of its own.
-        if real.components().any(|name| matches!(name.as_os_str().to_str(), Some(".git" | ".iris")))
-        {
-            return None;
-        }
-        let mut roots = roots.iter().filter_map(|root| root.canonicalize().ok());
-        roots.any(|root| real.starts_with(root)).then_some(real)
-    };
-    tokio::task::spawn_blocking(look).await.map_err(broken)?.ok_or_else(outside)
+/// Where git may go from here. What it may not is refused with `INVALID_REQUEST` (`invalid_git_url`,
+/// `invalid_branch`), or `FORBIDDEN` with the reason of the way out or `outside_project_roots`.
+pub struct Reach<'a> {
+    /// Directories under which the repositories of this machine are that may be cloned.
+    pub project_roots: &'a [PathBuf],
+    /// The server's own, apart from which they are.
+    pub data_dir: &'a Path,
+    /// The way out; none where nobody is reached.
+    pub egress: Option<&'a Egress>,
 }
 
-async fn pinned(services: &Services, url: &str) -> Result<Pinned, EgressError> {
-    match &services.egress {
-        Some(egress) => egress.pin(url).await,
-        None => Err(EgressError::BadUrl { problem: "this server reaches nobody".to_owned() }),
+impl<'a> Reach<'a> {
+    pub(crate) fn of(services: &'a Services) -> Self {
+        Self {
+            project_roots: &services.settings.project_roots,
+            data_dir: &services.settings.data_dir,
+            egress: services.egress.as_deref(),
+        }
+    }
+
+    /// Has a project that is imported keep where it was cloned from, or else be one of the type `local`.
+    pub async fn settle(&self, import: &mut ImportProject) {
+        let Some(git) = &mut import.git else { return };
+        match self.check(&git.url, git.branch.as_deref()).await {
+            Ok(url) => git.url = url,
+            Err(_) => import.without_git(),
+        }
+    }
+
+    /// Gives the address as it is kept.
+    async fn check(&self, url: &str, branch: Option<&str>) -> Result<String, ApiError> {
+        if let Some(branch) = branch {
+            check_branch("git.branch", branch)?;
+        }
+        let url = match local_path(url)? {
+            Some(path) => {
+                let real = self.allowed(path).await?;
+                let text = real.to_str().ok_or_else(outside)?;
+                format!("file://{text}")
+            }
+            None => match self.pinned(url).await {
+                Ok(pinned) => pinned.url.to_string(),
+                // Perhaps it is only away now: the clone tells.
+                Err(EgressError::Dns { .. } | EgressError::TimedOut { .. }) => {
+                    parse_url(url).map_err(|error| refused(&error))?.to_string()
+                }
+                Err(error) => return Err(refused(&error)),
+            },
+        };
+        if url.len() > URL_BYTES_MAX {
+            let message = format!("`git.url` is longer than {URL_BYTES_MAX} bytes");
+            return Err(ApiError::invalid(message).reason("invalid_git_url"));
+        }
+        Ok(url)
+    }
+
+    /// The real path of a directory under one of the operator's project roots, apart from the server's own data.
+    async fn allowed(&self, path: PathBuf) -> Result<PathBuf, ApiError> {
+        let (roots, data_dir) = (self.project_roots.to_owned(), self.data_dir.to_owned());
+        let look = move || {
+            let real = path.canonicalize().ok().filter(|real| real.is_dir())?;
+            let data_dir = data_dir.canonicalize().ok()?;
+            if real.starts_with(&data_dir) || data_dir.starts_with(&real) {
+                return None;
+            }
+            // What belongs to a work tree is no repository of its own.
+            let is_inner = |name: &OsStr| name == ".git" || name == ".iris";
+            if real.iter().any(is_inner) {
+                return None;
+            }
+            let mut roots = roots.iter().filter_map(|root| root.canonicalize().ok());
+            roots.any(|root| real.starts_with(root)).then_some(real)
+        };
+        tokio::task::spawn_blocking(look).await.map_err(broken)?.ok_or_else(outside)
+    }
+
+    async fn pinned(&self, url: &str) -> Result<Pinned, EgressError> {
+        match self.egress {
+            Some(egress) => egress.pin(url).await,
+            None => Err(EgressError::BadUrl { problem: "this server reaches nobody".to_owned() }),
+        }
     }
 }
 
@@ -206,15 +241,15 @@ pub(super) struct Way {
 /// Judges the address again, since names and rules may have changed, and opens the token.
 ///
 /// # Errors
-/// As [`check_source`]; `CONFLICT` with reasons `git_unreachable` and `git_credentials_unreadable`.
+/// As [`Reach`]; `CONFLICT` with reasons `git_unreachable` and `git_credentials_unreadable`.
 pub(super) async fn way(
     services: &Services,
     project: &ProjectHandle,
     git: &StoredGit,
 ) -> Result<Way, ApiError> {
-    let source = &git.source;
+    let (source, reach) = (&git.source, Reach::of(services));
     if let Some(path) = local_path(&source.url)? {
-        let real = allowed(services, path.clone()).await?;
+        let real = reach.allowed(path.clone()).await?;
         if real != path {
             return Err(outside());
         }
@@ -228,7 +263,7 @@ pub(super) async fn way(
         });
     }
     let Pinned { url, addresses } =
-        pinned(services, &source.url).await.map_err(|error| refused(&error))?;
+        reach.pinned(&source.url).await.map_err(|error| refused(&error))?;
     let port = url.port_or_known_default().unwrap_or(443);
     let host = url.host_str().unwrap_or_default();
     let addresses: Vec<_> = addresses

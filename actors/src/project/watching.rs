@@ -100,19 +100,19 @@ impl Watched {
             }
         };
         let mut changes = Changes { is_all: true, ..Changes::default() };
-        let (mut rest_until, mut is_watched) = (Instant::now(), false);
+        let (mut rest_until, mut scan_at, mut is_watched) = (Instant::now(), Instant::now(), false);
         loop {
             let Some(project) = self.handle.get() else { return };
             let begun = Instant::now();
             if changes.is_all {
                 is_watched = self.look_at_everything(&project, watcher.as_mut()).await;
                 rest_until = Instant::now() + begun.elapsed() * REST_FACTOR;
+                scan_at = Instant::now() + self.services.settings.files.scan_every;
             } else {
                 self.look_at_some(&project, changes).await;
             }
             drop(project);
-            let scan_every = self.services.settings.files.scan_every;
-            changes = next(watcher.as_mut(), is_watched, scan_every).await;
+            changes = next(watcher.as_mut(), is_watched, scan_at).await;
             tokio::time::sleep_until((Instant::now() + JOIN_CHANGES).max(rest_until)).await;
             if let Some(watcher) = &mut watcher {
                 changes.extend(watcher.get_mut().changes());
@@ -184,27 +184,24 @@ fn readable(watcher: Watcher) -> std::io::Result<AsyncFd<Watcher>> {
 async fn next(
     watcher: Option<&mut AsyncFd<Watcher>>,
     is_watched: bool,
-    scan_every: Duration,
+    scan_at: Instant,
 ) -> Changes {
     let all = || Changes { is_all: true, ..Changes::default() };
     let Some(watcher) = watcher else {
-        tokio::time::sleep(scan_every).await;
+        tokio::time::sleep_until(scan_at).await;
         return all();
     };
-    let deadline = Instant::now() + scan_every;
     loop {
         let readable = async {
             let Ok(mut guard) = watcher.readable_mut().await else { return all() };
             guard.clear_ready();
             guard.get_inner_mut().changes()
         };
-        let changes = if is_watched {
-            readable.await
-        } else {
-            match tokio::time::timeout_at(deadline, readable).await {
-                Ok(changes) => changes,
-                Err(_) => return all(),
-            }
+        let changes = tokio::select! {
+            // First: what changes all the time does not put it off.
+            biased;
+            () = tokio::time::sleep_until(scan_at), if !is_watched => return all(),
+            changes = readable => changes,
         };
         if !changes.is_empty() {
             return changes;

@@ -79,8 +79,9 @@ pub struct Space {
     /// The command ends when fewer bytes than these are free on the disk of its project or of its scratch
     /// directory, whoever took them.
     pub free_bytes_min: u64,
-    /// It ends when both directories together hold more bytes than these. Where they do from the beginning,
-    /// it ends when they hold still more.
+    /// It ends when both directories together hold more bytes than these, or more than a million files and
+    /// directories, which are not counted further. Where they do from the beginning, it ends when they hold still
+    /// more bytes, if these could be counted.
     pub bytes_max: u64,
 }
 

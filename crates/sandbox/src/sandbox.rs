@@ -17,6 +17,7 @@ use crate::error::SandboxError;
 use crate::policy::Identity;
 use crate::request::{Finished, Request};
 use crate::talk::Talk;
+use space::Measured;
 use spare::Spares;
 
 pub use open::Running;
@@ -33,6 +34,7 @@ struct Shared {
     launcher: PathBuf,
     /// Saves commands the start of it.
     spares: Arc<Spares>,
+    measured: Measured,
     /// Who commands run as; absent when that is who the server is.
     identity: Option<Identity>,
     tier: Tier,
@@ -49,6 +51,7 @@ impl Sandbox {
             launcher: config.launcher.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             config,
             spares: Arc::default(),
+            measured: Measured::default(),
             identity: None,
             tier: Tier::S0,
             missing: Vec::new(),

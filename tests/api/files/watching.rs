@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iris_actors::FileSettings;
 use iris_protocol::{Event, FileSource, RoomRequest, Subscribe};
-use iris_testkit::{AppOptions, patiently, spawn_app_with};
+use iris_testkit::{AppOptions, moment, patiently, spawn_app_with};
 
 #[tokio::test]
 async fn changes_from_outside_are_told_while_the_project_is_open_and_those_of_iris_once() {
@@ -102,6 +102,14 @@ async fn where_not_all_directories_are_watched_changes_are_found_by_looking() {
     ann.client.file_put(&project, "mine.txt", "mine").await.unwrap();
     std::fs::write(root.join("top.txt"), "x").unwrap();
     told("top.txt", "created").await;
+    // Nor does what changes all the time put the looks off.
+    let busy = root.join("busy.txt");
+    let writes = tokio::spawn(async move {
+        for number in 0.. {
+            std::fs::write(&busy, format!("{number}")).unwrap();
+            moment().await;
+        }
+    });
     for round in ["dir/a.txt", "dir/b.txt"] {
         let path = root.join(round);
         std::fs::write(&path, "one").unwrap();
@@ -111,4 +119,5 @@ async fn where_not_all_directories_are_watched_changes_are_found_by_looking() {
         std::fs::remove_file(&path).unwrap();
         told(round, "deleted").await;
     }
+    writes.abort();
 }

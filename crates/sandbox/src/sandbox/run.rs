@@ -56,7 +56,7 @@ pub(super) async fn run(
         request.cancel.take(),
         stopped,
     )
-    .within(space::used_up(request.space, space::places(&request)));
+    .within(space::used_up(request.space, space::places(&request), shared.measured.clone()));
     // A task of its own, so that it can clean up when nobody waits for this call any more. `stop` is
     // dropped with this future, which tells it.
     let task = tokio::spawn(async move {

@@ -1,8 +1,8 @@
 //! Disk space while a command runs: what it leaves to others, and what its own directories hold.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
@@ -20,16 +20,42 @@ const MEASURED_AFTER: Duration = Duration::from_secs(1);
 const REST: u32 = 20;
 /// As deep directories are measured; each level holds one open while it is.
 const DEPTH_MAX: usize = 128;
+/// As many files and directories are counted, and kept in mind.
+const ENTRIES_MAX: u32 = 1_000_000;
 /// A directory, and no link to one.
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// What the system counts blocks in (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
+/// The projects whose directories are being measured: each once at a time, whatever runs in it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Measured(Arc<Mutex<HashSet<PathBuf>>>);
+
+/// A measurement that goes on until this is dropped.
+struct Turn {
+    measured: Measured,
+    project: PathBuf,
+}
+
+impl Measured {
+    /// None while another command has the project measured.
+    fn begin(&self, project: &Path) -> Option<Turn> {
+        let is_new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(project.into());
+        is_new.then(|| Turn { measured: self.clone(), project: project.into() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.measured.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.project);
+    }
+}
+
 /// Resolves when a command has to end for want of space.
-pub(super) async fn used_up(space: Space, places: [PathBuf; 2]) -> Shortage {
+pub(super) async fn used_up(space: Space, places: [PathBuf; 2], measured: Measured) -> Shortage {
     let disk = disk_is_short(space.free_bytes_min, &places);
-    let directories = directories_are_full(space.bytes_max, &places);
+    let directories = directories_are_full(space.bytes_max, &places, &measured);
     tokio::select! {
         () = disk => Shortage::Disk,
         () = directories => Shortage::Directories,
@@ -58,59 +84,119 @@ fn free_bytes(place: &Path) -> Option<u64> {
 
 /// One whose directories hold too much already may go on as long as it makes nothing more of it: it may be the
 /// one that clears them up.
-async fn directories_are_full(bytes_max: u64, places: &[PathBuf]) {
+async fn directories_are_full(bytes_max: u64, places: &[PathBuf; 2], measured: &Measured) {
     if bytes_max == 0 {
         return std::future::pending().await;
     }
+    // Gone with this future, which ends a measurement that nobody waits for any more.
+    let command = Arc::new(());
     let (mut most, mut rest) = (None, MEASURED_AFTER);
     loop {
         sleep(rest).await;
-        let (begun, places) = (Instant::now(), places.to_owned());
+        rest = MEASURED_AFTER;
+        let [project, _] = places;
+        let Some(turn) = measured.begin(project) else { continue };
+        let (begun, places, command) = (Instant::now(), places.clone(), Arc::downgrade(&command));
+        let held = spawn_blocking(move || {
+            let _turn = turn;
+            held_bytes(&places, ENTRIES_MAX, &command)
+        });
         // Without the thread nothing is known.
-        let held = spawn_blocking(move || held_bytes(&places)).await.unwrap_or_default();
+        let held = held.await.unwrap_or_default();
         if held > *most.get_or_insert(bytes_max.max(held)) {
             return;
         }
-        rest = MEASURED_AFTER.max(begun.elapsed() * REST);
+        rest = rest.max(begun.elapsed() * REST);
     }
 }
 
 /// What the files below some directories take, each once, whatever names it has. No link is followed; what goes
-/// away meanwhile, or cannot be looked into, does not count.
-fn held_bytes(places: &[PathBuf]) -> u64 {
-    let (mut held, mut linked) = (0, HashSet::new());
+/// away meanwhile, or cannot be looked into, does not count. More entries than these hold more than any bound.
+fn held_bytes(places: &[PathBuf], entries_max: u32, command: &Weak<()>) -> u64 {
+    let mut held = Held { bytes: 0, linked: HashSet::new(), entries_left: entries_max, command };
     for place in places {
-        if let Ok(directory) = openat(CWD, place, DIRECTORY, Mode::empty()) {
-            held_below(&directory, DEPTH_MAX, &mut held, &mut linked);
+        let directory = openat(CWD, place, DIRECTORY, Mode::empty());
+        if let Ok(directory) = directory.and_then(Dir::new)
+            && held.add(directory, DEPTH_MAX).is_none()
+        {
+            return u64::MAX;
         }
     }
-    held
+    held.bytes
 }
 
-fn held_below(
-    directory: &OwnedFd,
-    depth_left: usize,
-    held: &mut u64,
-    linked: &mut HashSet<(u64, u64)>,
-) {
-    let Ok(entries) = Dir::read_from(directory) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
+struct Held<'a> {
+    bytes: u64,
+    /// Files that have another name.
+    linked: HashSet<(u64, u64)>,
+    entries_left: u32,
+    command: &'a Weak<()>,
+}
+
+impl Held<'_> {
+    /// Adds what is in a directory; none when there is too much, or nobody waits for it any more.
+    fn add(&mut self, mut directory: Dir, depth_left: usize) -> Option<()> {
+        while let Some(entry) = directory.read() {
+            let (Ok(entry), Ok(place)) = (entry, directory.fd()) else { continue };
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if self.command.strong_count() == 0 {
+                return None;
+            }
+            self.entries_left = self.entries_left.checked_sub(1)?;
+            let Ok(found) = statat(place, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_directory = FileType::from_raw_mode(found.st_mode).is_dir();
+            let file = (found.st_dev, found.st_ino);
+            if !is_directory && found.st_nlink > 1 && !self.linked.insert(file) {
+                continue;
+            }
+            let blocks = u64::try_from(found.st_blocks).unwrap_or_default();
+            self.bytes = self.bytes.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
+            if is_directory
+                && depth_left > 0
+                && let Ok(below) = openat(place, name, DIRECTORY, Mode::empty()).and_then(Dir::new)
+            {
+                self.add(below, depth_left - 1)?;
+            }
         }
-        let Ok(found) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let is_directory = FileType::from_raw_mode(found.st_mode).is_dir();
-        if !is_directory && found.st_nlink > 1 && !linked.insert((found.st_dev, found.st_ino)) {
-            continue;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_is_measured_by_one_command_at_a_time() {
+        let measured = Measured::default();
+        let turn = measured.begin(Path::new("/a"));
+        assert!(turn.is_some() && measured.begin(Path::new("/a")).is_none());
+        assert!(measured.begin(Path::new("/b")).is_some());
+        drop(turn);
+        assert!(measured.begin(Path::new("/a")).is_some());
+    }
+
+    #[test]
+    fn what_has_more_entries_than_are_counted_holds_more_than_any_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a/b", "c"] {
+            std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        let blocks = u64::try_from(found.st_blocks).unwrap_or_default();
-        *held = held.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
-        if is_directory
-            && depth_left > 0
-            && let Ok(below) = openat(directory, name, DIRECTORY, Mode::empty())
-        {
-            held_below(&below, depth_left - 1, held, linked);
-        }
+        std::fs::write(directory.path().join("c/file"), [1; 100_000]).unwrap();
+        let (places, command) = ([directory.path().to_owned()], Arc::new(()));
+        let held = |entries_max| held_bytes(&places, entries_max, &Arc::downgrade(&command));
+        assert!((100_000..200_000).contains(&held(4)), "{}", held(4));
+        assert_eq!(held(3), u64::MAX);
+    }
+
+    #[test]
+    fn a_measurement_ends_with_its_command() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "x").unwrap();
+        let (places, command) = ([directory.path().to_owned()], Weak::new());
+        assert_eq!(held_bytes(&places, 10, &command), u64::MAX);
     }
 }

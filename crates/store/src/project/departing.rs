@@ -26,7 +26,7 @@ pub struct EndWorkOf {
 /// What somebody had under way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedWork {
-    /// Runs that work or wait, whose sessions have to hear that they end.
+    /// Runs that were queued, and those that work or wait: their sessions have to hear that they end.
     pub runs: Vec<(SessionId, RunId)>,
     /// The ids of files that were being received.
     pub uploads: Vec<String>,
@@ -49,8 +49,8 @@ impl Command for EndWorkOf {
                 ending::end_run(tx, &mut session, &mut run, status, None, self.at)?;
             } else {
                 cancelling::request(tx.conn(), &run.id)?;
-                ended.runs.push((run.session_id, run.id));
             }
+            ended.runs.push((run.session_id, run.id));
         }
         ended.uploads = uploads::give_up_of(tx.conn(), &self.user_id)?;
         Ok(ended)

@@ -26,7 +26,8 @@ async fn runs_that_wait_their_turn_end_and_the_one_that_works_is_to_end() {
     fixture.take_events();
 
     let ended = fixture.write(of(bob())).await.unwrap();
-    assert_eq!(ended, EndedWork::default());
+    assert_eq!(ended.runs, [2, 4].map(|n| (session_id(), run_id(n))));
+    assert_eq!(fixture.write(of(bob())).await.unwrap(), EndedWork::default());
     for (n, expected) in [
         (1, RunStatus::Running),
         (2, RunStatus::Cancelled),
@@ -39,10 +40,11 @@ async fn runs_that_wait_their_turn_end_and_the_one_that_works_is_to_end() {
     assert_eq!((ends, fixture.session().await.state), (2, SessionState::Running));
 
     let ended = fixture.write(of(ann())).await.unwrap();
-    assert_eq!(ended.runs, [(session_id(), run_id(1))]);
+    assert_eq!(ended.runs, [1, 3].map(|n| (session_id(), run_id(n))));
     assert_eq!(status(&fixture, 3).await, RunStatus::Cancelled);
     // Until it has heard of it, and then no more.
-    assert_eq!(fixture.write(of(ann())).await.unwrap(), ended);
+    let ended = fixture.write(of(ann())).await.unwrap();
+    assert_eq!(ended.runs, [(session_id(), run_id(1))]);
     let mut failed = finish(1, RunStatus::Failed, FinishReason::Error);
     failed.error = Some(ApiError::from(ErrorCode::Internal));
     fixture.write(failed).await.unwrap();
