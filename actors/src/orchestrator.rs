@@ -26,7 +26,8 @@ use futures_util::future::Either;
 use iris_agent::{Effect, Input, Resumption, StepEnd, StepPart, Turn, TurnEnd, Wait};
 use iris_protocol::{
     ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, ModelRef, Question,
-    QuestionId, Run, RunId, RunStatus, SessionId, StreamKind, ToolCallId,
+    QuestionId, Run, RunId, RunStatus, Session as SessionResource, SessionId, StreamKind,
+    ToolCallId,
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
@@ -74,6 +75,9 @@ pub(crate) struct Assignment {
     pub(crate) read_log: Arc<ReadLog>,
     /// What it was told of the instructions in the project's directories.
     pub(crate) told: Arc<ToldInstructions>,
+    /// The session of a run whose message was just taken, from somebody who may have it answered; for any other
+    /// both are looked up.
+    pub(crate) known: Option<SessionResource>,
     /// What there is of a run that goes on; none for one that is to start.
     pub(crate) resumed: Option<Resumed>,
     /// Its place among the runs that work, which the session holds.
@@ -285,9 +289,14 @@ enum Began {
 }
 
 async fn begin(assignment: Assignment, environment: Arc<Environment>) -> Result<Began, StoreError> {
-    let Assignment { place, run, answer_id, resumed, .. } = assignment;
-    let (may_start, session) =
-        join!(may_start(&place, &run.started_by), place.project.reader.session(place.id.clone()));
+    let Assignment { place, run, answer_id, known, resumed, .. } = assignment;
+    let (may_start, session) = match known {
+        Some(session) => (Ok(true), Ok(Some(session))),
+        None => {
+            let session = place.project.reader.session(place.id.clone());
+            join!(may_start(&place, &run.started_by), session)
+        }
+    };
     let may_start = match may_start {
         Ok(may_start) => may_start,
         Err(error) => return Ok(Began::Unknown(error)),

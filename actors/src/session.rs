@@ -337,6 +337,7 @@ impl Handler<SendMessage> for Session {
     fn handle(&mut self, send: SendMessage, _: &mut Context<Self>) -> Self::Result {
         self.asked += 1;
         self.was_used = true;
+        let known = send.session.clone();
         let run_id = RunId::from_bits(self.place.services.ids.next_bits());
         // Before the commit: the run may begin at once after it.
         if let Some(request) = current_request() {
@@ -356,7 +357,7 @@ impl Handler<SendMessage> for Session {
             if let Ok(Committed { output, replayed: false, .. }) = &accepted
                 && !output.queued
             {
-                session.take_up_first(output.run.clone(), ctx);
+                session.take_up_first(output.run.clone(), known, ctx);
             }
             session.answered(accepted.is_ok(), ctx);
             accepted.map(accepted_message)
@@ -442,11 +443,12 @@ impl Session {
         ctx.spawn(next.into_actor(self).map(|next, session, ctx| session.looked_up(next, ctx)));
     }
 
-    /// Takes up a queued run before which there was none, without a look at what the store just said.
-    fn take_up_first(&mut self, run: Run, ctx: &mut Context<Self>) {
+    /// Takes up a queued run before which there was none, without a look at what the store just said: it begins
+    /// with the session as it was when its message came, and for somebody who was let through with that.
+    fn take_up_first(&mut self, run: Run, known: SessionResource, ctx: &mut Context<Self>) {
         let is_free = matches!(self.work, Work::None) && !self.place.services.is_draining();
         if is_free && *self.place.is_recovered.borrow() {
-            self.take_up(OpenRun::queued(run), ctx);
+            self.take_up(OpenRun::queued(run), Some(known), ctx);
         }
     }
 
@@ -460,7 +462,7 @@ impl Session {
             }
         };
         match next {
-            Ok(Some(open)) => self.take_up(open, ctx),
+            Ok(Some(open)) => self.take_up(open, None, ctx),
             Ok(None) if look_again => return self.start_next(ctx),
             Ok(None) => {
                 self.turn = None;
@@ -487,7 +489,7 @@ impl Session {
     }
 
     /// Starts a run that is queued, and lets one go on that was resumed or that waits.
-    fn take_up(&mut self, open: OpenRun, ctx: &mut Context<Self>) {
+    fn take_up(&mut self, open: OpenRun, known: Option<SessionResource>, ctx: &mut Context<Self>) {
         let OpenRun { run, answer, approvals, questions, tasks } = open;
         if self.place.serves.as_ref().is_some_and(|served| *served != run.id) {
             // People asked for it, and it is not to end with who set the sub-agent to work.
@@ -503,7 +505,7 @@ impl Session {
             | RunStatus::Interrupted => {
                 let Some(place) = self.place_of(&run, ctx) else { return };
                 let answer_id = MessageId::from_bits(self.place.services.ids.next_bits());
-                return self.start(run, answer_id, None, place, ctx);
+                return self.start(run, answer_id, known, None, place, ctx);
             }
         };
         // Its orchestrator has left without recording the end: another one would fare no better.
@@ -524,13 +526,14 @@ impl Session {
         let (id, expiries) = (answer.id.clone(), approvals.chain(questions).collect());
         // What goes on does not wait again.
         let place = self.place.services.runs.join(self.whose(&run));
-        self.start(run, id, Some(Resumed { answer, expiries }), place, ctx);
+        self.start(run, id, None, Some(Resumed { answer, expiries }), place, ctx);
     }
 
     fn start(
         &mut self,
         run: Run,
         answer_id: MessageId,
+        known: Option<SessionResource>,
         resumed: Option<Resumed>,
         place: Place,
         ctx: &mut Context<Self>,
@@ -549,6 +552,7 @@ impl Session {
             session: me.clone(),
             read_log: Arc::clone(&self.read_log),
             told: Arc::clone(&self.told),
+            known,
             resumed,
             work_place: Arc::downgrade(&work_place),
         };

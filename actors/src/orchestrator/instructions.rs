@@ -28,12 +28,15 @@ pub(super) async fn instructions_of_project(caller: &Caller) -> Result<Option<St
         let found = |name| Some((name, instructions(&workspace, name, BYTES_MAX)?));
         NAMES.into_iter().filter_map(found).collect::<Vec<_>>()
     });
+    let found = found.await.map_err(StoreError::internal)?;
+    if found.is_empty() {
+        return Ok(None);
+    }
     let judge = caller.judge().await?;
     let may_read = |name: &str| {
         let access = Access::read("read", Target::Path(name.to_owned()));
         judge.judge(&[access]).action == PermissionAction::Allow
     };
-    let found = found.await.map_err(StoreError::internal)?;
     let told = found.into_iter().find(|(name, _)| may_read(name));
     Ok(told.map(|(name, text)| format!("\n\n# Instructions of the project (`{name}`)\n\n{text}")))
 }
