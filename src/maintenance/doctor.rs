@@ -10,7 +10,7 @@ use iris_actors::SystemClock;
 use iris_agent::Clock;
 use iris_auth::load_key;
 use iris_llm::Models;
-use iris_sandbox::{Config as SandboxConfig, Sandbox};
+use iris_sandbox::{Config as SandboxConfig, Sandbox, Tier};
 use serde_json::{Value, json};
 
 use super::output::Output;
@@ -26,6 +26,8 @@ const DESCRIPTORS_MIN: u64 = 4_096;
 
 /// Free bytes of the disk below which a server soon has trouble.
 const DISK_BYTES_MIN: u64 = 1024 * 1024 * 1024;
+/// Free bytes below which hardly more than its reserve has room.
+const DISK_BYTES_NEEDED: u64 = 32 * 1024 * 1024;
 /// The beginning of 2026: no clock that is right says less.
 const WRITTEN_MS: i64 = 1_767_225_600_000;
 
@@ -256,13 +258,21 @@ fn exposure(config: &Config) -> Finding {
 fn disk(config: &Config) -> Option<Finding> {
     let there = config.data_dir.ancestors().find(|path| path.is_dir())?;
     let left = iris_store::disk_available(there)?;
-    let (mebibytes, facts) = (left / 1024 / 1024, json!({ "availableBytes": left }));
-    Some(if left >= DISK_BYTES_MIN {
-        finding("disk", State::Good, format!("{mebibytes} MiB are free"), facts)
+    let mebibytes = left / 1024 / 1024;
+    let (state, says) = if left < DISK_BYTES_NEEDED {
+        (State::Bad, format!("only {mebibytes} MiB are free: hardly anything can be written"))
+    } else if left < DISK_BYTES_MIN {
+        (State::Warning, format!("only {mebibytes} MiB are free: writes will soon be refused"))
+    } else if left < config.shares.disk_free_bytes_min {
+        let says = format!(
+            "only {mebibytes} MiB are free, fewer than `IRIS_COMMANDS_DISK_FREE_BYTES_MIN`: commands of \
+             agents are ended"
+        );
+        (State::Warning, says)
     } else {
-        let says = format!("only {mebibytes} MiB are free: writes will soon be refused");
-        finding("disk", State::Warning, says, facts)
-    })
+        (State::Good, format!("{mebibytes} MiB are free"))
+    };
+    Some(finding("disk", state, says, json!({ "availableBytes": left })))
 }
 
 /// Whether tokens and certificates would be good when they should.
@@ -341,12 +351,16 @@ async fn sandbox(config: Option<SandboxConfig>) -> Finding {
     } else {
         format!("; missing: {}", missing.join("; "))
     };
-    match sandbox.check() {
-        Ok(()) => finding("sandbox", State::Good, format!("commands run in {tier}{lacks}"), facts),
-        Err(error) => {
-            finding("sandbox", State::Warning, format!("no commands run: {error}"), facts)
-        }
-    }
+    let (state, says) = match sandbox.check() {
+        Ok(()) => (held(sandbox.tier()), format!("commands run in {tier}{lacks}")),
+        Err(error) => (State::Warning, format!("no commands run: {error}")),
+    };
+    finding("sandbox", state, says, facts)
+}
+
+/// What is to be said of a tier in which commands run: S2 has holes.
+fn held(tier: Tier) -> State {
+    if tier >= Tier::S3 { State::Good } else { State::Warning }
 }
 
 /// Whether somebody would answer. No provider is asked.
@@ -381,4 +395,14 @@ fn logins(config: &Config) -> Option<Finding> {
     };
     let says = format!("browsers come back to `{url}/v1/auth/oauth/{first}/callback` and the like");
     about(State::Good, says)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_with_holes_is_warned_of() {
+        assert!(held(Tier::S3) == State::Good && held(Tier::S2) == State::Warning);
+    }
 }

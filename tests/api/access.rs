@@ -1,13 +1,15 @@
 //! Who may do what: every operation of the table, as everybody, over every transport. The expectation
 //! comes from the table; a new operation does not compile until [`payload`] knows a request for it.
 
+use std::collections::BTreeSet;
+
 use iris_client::Client;
 use iris_protocol::{
     AuthSessionId, BackupId, CaptureId, Command, CredentialId, Data, IdentityId, InvitationId,
     KeyId, KeyNeeds, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role,
     SessionId, SnapshotId, ToolCallId, ToolId, Transport, UserId,
 };
-use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
+use iris_testkit::{EventStream, PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
 
 /// Those who try, the weakest first, so that the stronger ones still find what they ask for.
@@ -21,17 +23,20 @@ enum Caller {
     Removed,
     /// The owner, with an API key that is for nothing.
     KeyWithoutScope,
+    /// The administrator of the server, with such a key.
+    AdminKeyWithoutScope,
     Has(Role),
     /// An administrator of the server without a role in any project.
     ServerAdmin,
 }
 
-const CALLERS: [Caller; 10] = [
+const CALLERS: [Caller; 11] = [
     Caller::Anonymous,
     Caller::Disabled,
     Caller::Stranger,
     Caller::Removed,
     Caller::KeyWithoutScope,
+    Caller::AdminKeyWithoutScope,
     Caller::ServerAdmin,
     Caller::Has(Role::Viewer),
     Caller::Has(Role::Member),
@@ -54,18 +59,22 @@ fn expected(operation: Operation, caller: Caller) -> Verdict {
         (Right::User | Right::Project(_) | Right::Admin, Caller::Anonymous | Caller::Disabled) => {
             Verdict::Unauthenticated
         }
-        (Right::Project(_), Caller::Stranger | Caller::Removed | Caller::ServerAdmin) => {
-            Verdict::NoSuchProject
-        }
+        (
+            Right::Project(_),
+            Caller::Stranger | Caller::Removed | Caller::ServerAdmin | Caller::AdminKeyWithoutScope,
+        ) => Verdict::NoSuchProject,
         (Right::Project(needed), Caller::Has(role)) if role < needed => Verdict::Forbidden,
         (
             Right::Admin,
             Caller::Stranger | Caller::Removed | Caller::KeyWithoutScope | Caller::Has(_),
         ) => Verdict::Forbidden,
-        (Right::User | Right::Project(_), Caller::KeyWithoutScope) => match operation.key_needs() {
-            KeyNeeds::Nothing => Verdict::Passes,
-            KeyNeeds::Scope(_) | KeyNeeds::Login => Verdict::Forbidden,
-        },
+        (Right::User | Right::Project(_), Caller::KeyWithoutScope)
+        | (Right::User | Right::Admin, Caller::AdminKeyWithoutScope) => {
+            match operation.key_needs() {
+                KeyNeeds::Nothing => Verdict::Passes,
+                KeyNeeds::Scope(_) | KeyNeeds::Login => Verdict::Forbidden,
+            }
+        }
         (Right::Public, _)
         | (
             Right::User,
@@ -106,8 +115,8 @@ struct World {
     doomed_project: ProjectId,
     /// Whose members leave it.
     left_project: ProjectId,
-    /// Of the owner, for nothing.
-    key: String,
+    /// Of the owner, and of the administrator, for nothing.
+    keys: [String; 2],
     session: SessionId,
     doomed_session: SessionId,
     message: String,
@@ -135,8 +144,11 @@ impl World {
         let account = format!("/v1/admin/users/{}", disabled.id());
         let close = json!({ "disabled": true });
         assert!(server_admin.rest("PATCH", &account, Some(close)).await.is_success());
-        let key = owner.post("/v1/api-keys", json!({ "name": "none", "scopes": [] })).await;
-        let key = key.json["data"]["key"].as_str().unwrap().to_owned();
+        let key = async |of: &Person| {
+            let made = of.post("/v1/api-keys", json!({ "name": "none", "scopes": [] })).await;
+            made.json["data"]["key"].as_str().unwrap().to_owned()
+        };
+        let keys = [key(&owner).await, key(&server_admin).await];
         for id in [&project, &doomed_project, &left_project] {
             for (person, role) in people[1..].iter().zip([Role::Viewer, Role::Member, Role::Admin])
             {
@@ -163,7 +175,7 @@ impl World {
             project,
             doomed_project,
             left_project,
-            key,
+            keys,
             session,
             doomed_session,
             message,
@@ -179,7 +191,7 @@ impl World {
             Caller::Has(Role::Member) => self.people.get(2),
             Caller::Has(Role::Admin) => self.people.get(3),
             Caller::Has(Role::Owner) | Caller::KeyWithoutScope => self.people.get(4),
-            Caller::ServerAdmin => self.people.get(5),
+            Caller::ServerAdmin | Caller::AdminKeyWithoutScope => self.people.get(5),
             Caller::Disabled => self.people.get(6),
             Caller::Removed => self.people.get(7),
         }
@@ -197,11 +209,20 @@ impl World {
         }
     }
 
+    fn key(&self, caller: Caller) -> Option<&str> {
+        let [of_owner, of_admin] = &self.keys;
+        match caller {
+            Caller::KeyWithoutScope => Some(of_owner),
+            Caller::AdminKeyWithoutScope => Some(of_admin),
+            _ => None,
+        }
+    }
+
     /// The caller's token. Logging out gets one of its own, because it is gone afterwards.
     async fn token(&self, operation: Operation, caller: Caller) -> Option<String> {
         let person = self.person(caller)?;
-        if caller == Caller::KeyWithoutScope {
-            return Some(self.key.clone());
+        if let Some(key) = self.key(caller) {
+            return Some(key.to_owned());
         }
         if operation != Operation::AuthLogout || caller == Caller::Disabled {
             return Some(person.token().to_owned());
@@ -217,10 +238,8 @@ impl World {
         let call = json!({ "sessionId": self.session, "toolCallId": ToolCallId::from_bits(1) });
         let account = json!({ "email": format!("{caller:?}@new.example"),
                               "username": format!("new {caller:?}"), "password": PASSWORD });
-        let own_token = match caller {
-            Caller::KeyWithoutScope => &self.key,
-            _ => self.person(caller).unwrap_or(&self.spare).token(),
-        };
+        let own_token =
+            self.key(caller).unwrap_or_else(|| self.person(caller).unwrap_or(&self.spare).token());
         let nobody = json!({ "userId": UserId::from_bits(1) });
         match operation {
             Operation::AuthSetup => {
@@ -579,6 +598,68 @@ async fn over_rest_every_caller_gets_what_the_table_says() {
 
 fn path_fields(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
+/// The routes that are no operations, each with the operation that its gate is that of; none where there is none.
+const FIXED: [(&str, &str, Option<Operation>); 8] = [
+    ("GET", "/health/live", None),
+    ("GET", "/health/ready", None),
+    ("GET", "/v1/openapi.json", None),
+    ("GET", "/v1/asyncapi.json", None),
+    ("GET", "/v1/schema.json", None),
+    ("GET", "/v1/ws", Some(Operation::Ping)),
+    ("POST", "/v1/commands", Some(Operation::UserGet)),
+    ("GET", "/v1/projects/{projectId}/events", Some(Operation::Subscribe)),
+];
+
+#[test]
+fn every_route_that_is_no_operation_is_known_here() {
+    let document = iris_protocol::openapi("1");
+    let routes = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        let methods = item.as_object().unwrap().keys().map(|method| method.to_uppercase());
+        methods.map(move |method| (method, path.clone()))
+    });
+    let is_operation = |method: &str, path: &str| {
+        let mut routes = Operation::ALL.iter().filter_map(|operation| operation.spec().rest);
+        // The head of an answer is for whom the answer is.
+        let method = if method == "HEAD" { "GET" } else { method };
+        routes.any(|route| (route.method.as_str(), route.path) == (method, path))
+    };
+    let fixed = routes.filter(|(method, path)| !is_operation(method, path));
+    let known = FIXED.map(|(method, path, _)| (method.to_owned(), path.to_owned()));
+    assert_eq!(fixed.collect::<BTreeSet<_>>(), BTreeSet::from(known));
+}
+
+#[tokio::test]
+async fn on_routes_that_are_no_operations_every_caller_gets_what_the_table_says() {
+    let world = World::new().await;
+    for (method, path, operation) in FIXED {
+        for caller in CALLERS {
+            let token = world.token(Operation::Ping, caller).await;
+            let token = token.as_deref();
+            let expected = match operation {
+                None => Verdict::Passes,
+                // Who opens a socket may say there who they are.
+                Some(Operation::Ping) if caller == Caller::Anonymous => Verdict::Passes,
+                Some(operation) => expected(operation, caller),
+            };
+            let found = if operation == Some(Operation::Subscribe) {
+                // It has no end.
+                let path = path.replace("{projectId}", world.project.as_str());
+                let path = format!("{path}?rooms=project:{}", world.project);
+                match EventStream::open(&world.app.url, &path, token, &[]).await {
+                    Ok(_) => Verdict::Passes,
+                    Err(error) => verdict(error.code.http_status(), &json!(error)),
+                }
+            } else {
+                let frame = world.frame(Operation::UserGet, caller);
+                let body = (method == "POST").then_some(&frame);
+                let answer = world.client.rest(method, path, token, body).await.unwrap();
+                verdict(answer.status, &answer.json["error"])
+            };
+            assert_eq!(found, expected, "{method} {path} as {caller:?}");
+        }
+    }
 }
 
 #[tokio::test]

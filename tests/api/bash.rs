@@ -11,14 +11,17 @@ use iris_protocol::{
     PermissionId, PermissionList, PermissionUpdate, PermissionVerdict, Remember, Role, RunStatus,
     SessionId, SessionMode, SessionUpdate, ToolApprove, ToolState,
 };
-use iris_sandbox::{Config, Sandbox, Tier};
+use iris_sandbox::{Config, Tier};
 use iris_store::project::Quotas;
 use iris_testkit::{
-    AppOptions, Conversation, Person, TestApp, calls_of, moment, patiently, spawn_app_with,
+    AppOptions, Conversation, Person, ServerProcess, TestApp, calls_of, moment, patiently,
+    spawn_app_with,
 };
 use serde_json::{Value, json};
 
-use crate::{code_of, refusal, rest_refusal};
+use crate::git::open;
+use crate::large::memory;
+use crate::{code_of, iris, is_held, refusal, rest_refusal, root};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 10_999;
@@ -43,13 +46,8 @@ pub(crate) fn broken_sandbox() -> Config {
 /// A server that runs commands, and its administrator, who may have them run. None on a machine whose kernel
 /// has no sandbox.
 pub(crate) async fn app(sandbox: Config) -> Option<(TestApp, Person)> {
-    let found = Sandbox::start(sandbox.clone()).await;
-    if let Err(error) = found.check() {
-        assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "{error}");
-        eprintln!("skipped: {error}");
-        return None;
-    }
-    Some(app_with(sandbox).await)
+    let can_run = is_held(sandbox.clone(), Tier::S2).await;
+    if can_run { Some(app_with(sandbox).await) } else { None }
 }
 
 async fn app_with(sandbox: Config) -> (TestApp, Person) {
@@ -496,6 +494,36 @@ async fn all_of_a_long_output_can_be_read_page_by_page() {
     let unknown = iris_protocol::ToolCallId::from_bits(1);
     let none = admin.get(&format!("{calls}/{unknown}/output")).await;
     assert_eq!(rest_refusal(&none).code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn what_a_hostile_command_prints_does_not_grow_the_server() {
+    const GROWTH_MB_MAX: u64 = 64;
+    if !is_held(sandbox(), Tier::S3).await {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut command = iris(&data);
+    if let Some(uid) = sandbox().uid {
+        command.env("IRIS_SANDBOX_UID", uid.to_string());
+    }
+    let server = ServerProcess::start(command).await;
+    open(dir.path());
+    open(&data);
+    let mut talk = root(&server).await.conversation().await;
+    allow(&talk, "bash", "*").await;
+    outcome(&mut talk, &runs("true")).await;
+    let before = memory(&server, "VmRSS");
+    // Many lines, and one without an end.
+    for hostile in ["yes | head -c 200M", "yes | tr -d '\\n' | head -c 200M"] {
+        let (state, output) = outcome(&mut talk, &runs(hostile)).await;
+        assert_eq!(state, ToolState::Completed, "{output}");
+        assert!(output.ends_with("(exit code 0)") || output.contains("can be read"), "{output}");
+    }
+    let most = memory(&server, "VmHWM");
+    assert!(most < before + GROWTH_MB_MAX, "{before} MB before, {most} MB at most");
+    server.kill();
 }
 
 #[tokio::test]

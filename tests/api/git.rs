@@ -15,12 +15,12 @@ use iris_protocol::{
     CloneState, ErrorCode, Event, GitAction, GitSource, Project, ProjectCreate, ProjectGet,
     ProjectGit, ProjectId, ProjectType, RoomRequest, SecretText, Subscribe,
 };
-use iris_sandbox::{Sandbox, Tier, share_directory};
+use iris_sandbox::{Tier, share_directory};
 use iris_testkit::{AppOptions, Person, TestApp, patiently, spawn_app_with};
 use tempfile::TempDir;
 
 use crate::bash::sandbox;
-use crate::{code_of, refusal};
+use crate::{code_of, is_held, refusal};
 
 /// A repository that is cloned from, and one with which somebody else works on it.
 pub(crate) struct Origin {
@@ -111,10 +111,7 @@ fn options(roots: &[&Path]) -> AppOptions {
 
 /// A server that may clone, and its administrator. None on a machine whose sandbox has no network to give.
 async fn scene(options: AppOptions) -> Option<(TestApp, Person)> {
-    let found = Sandbox::start(sandbox()).await;
-    if found.tier() < Tier::S3 {
-        assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "{:?}", found.missing());
-        eprintln!("skipped: {:?}", found.missing());
+    if !is_held(sandbox(), Tier::S3).await {
         return None;
     }
     let app = spawn_app_with(options).await;

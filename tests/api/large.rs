@@ -11,12 +11,13 @@ use iris_protocol::{
     ChangedFile, CloneState, FileChange, FileVersions, GitStatus, Project, ProjectExport,
     ProjectId, ProjectType, Snapshot, SnapshotCreate, SnapshotDiff,
 };
-use iris_sandbox::{Sandbox, Tier};
+use iris_sandbox::Tier;
 use iris_testkit::{Person, ServerProcess, moment};
 use tempfile::TempDir;
 
 use crate::bash::sandbox;
 use crate::git::{Origin, clone, from, git, open, state};
+use crate::is_held;
 
 const FILES: usize = 50_000;
 const FILES_IN_DIRECTORY: usize = 500;
@@ -69,7 +70,7 @@ fn place() -> TempDir {
 }
 
 /// Megabytes of a process: the most that it ever had, or what it has.
-fn memory(server: &ServerProcess, line: &str) -> u64 {
+pub(crate) fn memory(server: &ServerProcess, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     let found = status.lines().find_map(|it| it.strip_prefix(line)).unwrap();
     found.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
@@ -104,7 +105,7 @@ async fn has_all(person: &Person, project: &ProjectId, files: &Path) {
 
 #[tokio::test]
 async fn a_repository_with_50_000_files_is_cloned_and_its_archive_imported() {
-    if Sandbox::start(sandbox()).await.tier() < Tier::S3 {
+    if !is_held(sandbox(), Tier::S3).await {
         return;
     }
     let origin = Origin::new();

@@ -107,7 +107,23 @@ use std::process::Command;
 
 use iris_client::{ClientError, RestAnswer};
 use iris_protocol::{ApiError, AuthRegister, AuthSetup, ErrorCode, ProjectId, SessionId};
+use iris_sandbox::{Config as SandboxConfig, Sandbox, Tier};
 use iris_testkit::{Conversation, FakeProvider, PASSWORD, Person, SETUP_TOKEN, ServerProcess};
+
+/// Whether the sandbox of this machine holds a tier. A test that needs it is skipped where it does not, unless
+/// `IRIS_TEST_TIER`, or S3 in CI, says that it has to.
+async fn is_held(config: SandboxConfig, tier: Tier) -> bool {
+    let found = Sandbox::start(config).await;
+    let is_held = found.tier() >= tier;
+    let is_ci = std::env::var("CI").as_deref() == Ok("true");
+    let required = std::env::var("IRIS_TEST_TIER").ok().or_else(|| is_ci.then(|| "S3".to_owned()));
+    let is_required = required.is_some_and(|required| required >= tier.to_string());
+    assert!(is_held || !is_required, "{tier} is needed: {:?}", found.missing());
+    if !is_held {
+        eprintln!("skipped: {tier} is needed: {:?}", found.missing());
+    }
+    is_held
+}
 
 /// Code and `details.reason` of an error.
 fn code_of(error: &ApiError) -> (ErrorCode, &str) {

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::Command;
 
 use iris_protocol::{AuthRegister, ProjectId};
+use iris_sandbox::Tier;
 use iris_store::maintenance::{digests, project_facts};
 use iris_testkit::{PASSWORD, Person, ServerProcess, text_of};
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::iris as serve;
+use crate::bash::sandbox;
+use crate::{iris as serve, is_held};
 
 /// What a command said, line by line as JSON, and how it ended.
 struct Said {
@@ -500,7 +502,20 @@ async fn the_doctor_says_what_a_server_would_lack() {
     let (state, says) = about(&said, "data directory");
     assert!(state == "ok" && says.ends_with("no server uses it"), "{says}");
     assert_eq!(about(&said, "model").0, "warning");
-    assert!(["ok", "warning"].contains(&about(&said, "sandbox").0.as_str()));
+    let config = directory.path().join("sandbox.toml");
+    if let Some(uid) = sandbox().uid {
+        // Root has to say whom commands run as.
+        let (state, says) = about(&said, "sandbox");
+        assert!(state == "warning" && says.starts_with("no commands run: "), "{says}");
+        std::fs::write(&config, format!("sandbox_uid = {uid}")).unwrap();
+    }
+    if is_held(sandbox(), Tier::S3).await {
+        let file = config.to_str().unwrap();
+        let options: &[&str] = if config.exists() { &["--config", file] } else { &[] };
+        let said = good(directory.path(), &[&["doctor"], options].concat()).await;
+        let (state, says) = about(&said, "sandbox");
+        assert!(state == "ok" && says.starts_with("commands run in S3"), "{says}");
+    }
 
     for what in ["exposure", "disk", "clock"] {
         assert_ne!(about(&said, what).0, "failed");

@@ -7,8 +7,11 @@ use iris_protocol::{
     ApprovalState, ErrorCode, Event, Role, RunStatus, SessionState, ToolCallId, ToolState,
 };
 use iris_testkit::{AppOptions, calls_of, patiently, spawn_app, spawn_app_with, text_of};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
+use crate::bash::allow;
 use crate::{code_of, refusal};
 
 const WRITE: &str =
@@ -137,6 +140,51 @@ async fn the_run_goes_on_when_all_calls_of_a_step_are_decided() {
     let states: Vec<_> = calls_of(&answer).iter().map(|call| call.state).collect();
     assert_eq!(states, [ToolState::Completed, ToolState::Completed, ToolState::Denied]);
     assert_eq!(text_of(&answer), "done");
+}
+
+#[tokio::test]
+async fn calls_of_one_answer_read_side_by_side_and_write_one_path_in_their_order() {
+    const EDITS: usize = 9;
+    // A site that answers when it is told to.
+    let site = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = site.local_addr().unwrap().to_string();
+    let egress_allow = vec![address.parse().unwrap()];
+    let app = spawn_app_with(AppOptions { egress_allow, ..AppOptions::default() }).await;
+    let mut ann = app.user("ann").await.conversation().await;
+    ann.person.client.file_put(&ann.project, "other.txt", "other").await.unwrap();
+    for permission in ["edit", "webfetch"] {
+        allow(&ann, permission, "*").await;
+    }
+    let call = |tool: &str, input: Value| format!("call {tool} {input}\n");
+    let fetch = call("webfetch", json!({ "url": format!("http://{address}/") }));
+    let read = call("read", json!({ "path": "other.txt" }));
+    let write = call("write", json!({ "path": "log.txt", "content": "0\n" }));
+    // Each needs what the one before left.
+    let edits = (1..=EDITS).map(|n| {
+        let (old, new) = (format!("{}\n", n - 1), format!("{}\n{n}\n", n - 1));
+        call("edit", json!({ "path": "log.txt", "oldString": old, "newString": new }))
+    });
+    let edits: String = edits.collect();
+    let script = format!("{fetch}{fetch}{write}{edits}{read}step\nsay done");
+    let run = ann.send_message(&script).await.run_id;
+    let mut visitors = Vec::new();
+    for _ in 0..2 {
+        visitors.push(patiently("a visitor", site.accept()).await.unwrap().0);
+    }
+    // While both of these go on everything else comes to its end.
+    for _ in 0..EDITS + 2 {
+        ann.wait_for("message.tool.result").await;
+    }
+    let log: String = (0..=EDITS).map(|n| format!("{n}\n")).collect();
+    assert_eq!(ann.person.client.file_get(&ann.project, "log.txt").await.unwrap(), log);
+    for mut visitor in visitors {
+        let page = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+        visitor.write_all(page.as_bytes()).await.unwrap();
+    }
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
+    let answer = ann.answer(&run).await;
+    let states: Vec<_> = calls_of(&answer).iter().map(|call| call.state).collect();
+    assert_eq!(states, [ToolState::Completed; EDITS + 4]);
 }
 
 #[tokio::test]

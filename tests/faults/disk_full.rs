@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use iris_client::ClientError;
 use iris_protocol::{
@@ -16,7 +17,7 @@ use iris_testkit::{
     AppOptions, Conversation, PASSWORD, Person, ServerProcess, TestApp, moment, patiently,
     spawn_app, text_of,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::aftermath::{mark, records_since};
@@ -243,6 +244,31 @@ fn message(number: usize) -> String {
         write!(text, " {number}/{length}").unwrap();
     }
     text
+}
+
+#[tokio::test]
+async fn the_doctor_says_that_a_disk_has_too_little_room() {
+    if !unshare::is_allowed() {
+        eprintln!("SKIPPED: this system lets nobody mount a small file system");
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    for (size, of_commands, expected) in [
+        ("16m", "0", "failed"),
+        ("512m", "0", "warning"),
+        ("2g", "0", "ok"),
+        ("2g", "4000000000", "warning"),
+    ] {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_iris"));
+        doctor.args(["doctor", "--json", "--data-dir", path]);
+        doctor.env("IRIS_COMMANDS_DISK_FREE_BYTES_MIN", of_commands);
+        let script = format!("mount -t tmpfs -o size={size} tmpfs '{path}' && exec \"$@\"");
+        let (_, said, _) = ServerProcess::ended(unshare::inside(&doctor, &script)).await;
+        let mut lines = said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let disk = lines.find(|line| line["what"] == "disk").unwrap();
+        assert_eq!(disk["state"], expected, "{size}: {disk}");
+    }
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub struct PresenceSettings {
     /// How long a user stays present after their last connection. As often it is looked for
     /// connections that ended without a word.
     pub grace: Duration,
-    /// How long changes are joined before they are told.
+    /// For how long after something was told changes are joined.
     pub joined_for: Duration,
     /// How long somebody writes who does not repeat it.
     pub typing_for: Duration,
@@ -42,7 +42,7 @@ impl Default for PresenceSettings {
     fn default() -> Self {
         Self {
             grace: Duration::from_secs(10),
-            joined_for: Duration::from_millis(100),
+            joined_for: Duration::from_millis(500),
             typing_for: Duration::from_secs(6),
             connections_max: PRESENCE_CONNECTIONS_MAX,
         }
@@ -54,8 +54,8 @@ impl Default for PresenceSettings {
 pub(super) struct Presences {
     people: People,
     typing: Typing,
-    /// When what changed is told, if anything did.
-    tell_at: Option<Instant>,
+    /// When something was told last.
+    told_at: Option<Instant>,
     /// When it is looked after all of this next: one timer for everybody.
     wake: Option<(Instant, SpawnHandle)>,
 }
@@ -163,15 +163,23 @@ impl Project {
         self.presence_changed(ctx);
     }
 
-    /// Something may be to tell soon.
+    /// Something may be to tell: at once, or with all else that changes meanwhile when it is time again.
     fn presence_changed(&mut self, ctx: &mut Context<Self>) {
-        let presences = &mut self.presences;
-        let soon = Instant::now() + self.services.settings.presence.joined_for;
-        if presences.people.has_changed() || presences.typing.has_changed() {
-            presences.tell_at.get_or_insert(soon);
+        let (now, settings) = (Instant::now(), self.services.settings.presence);
+        let again_at = self.presences.told_at.map_or(now, |told_at| told_at + settings.joined_for);
+        if again_at <= now {
+            self.tell_presence();
         }
-        if !presences.people.is_empty() {
-            self.wake_at(soon, ctx);
+        let Presences { people, typing, .. } = &self.presences;
+        let has_changed = people.has_changed() || typing.has_changed();
+        let times = [
+            has_changed.then_some(again_at),
+            people.expires_at(),
+            typing.expires_at(),
+            (!people.is_empty()).then_some(now + settings.grace),
+        ];
+        if let Some(next) = times.into_iter().flatten().min() {
+            self.wake_at(next, ctx);
         }
     }
 
@@ -197,30 +205,19 @@ impl Project {
         }
         presences.people.expire(now);
         presences.typing.expire(now);
-        // What expired has waited long enough.
-        if presences.tell_at.is_none_or(|at| at <= now) {
-            self.tell_presence();
-        }
-        let presences = &self.presences;
-        let sweep = (!presences.people.is_empty()).then_some(now + grace);
-        let times = [
-            presences.tell_at,
-            presences.people.expires_at(),
-            presences.typing.expires_at(),
-            sweep,
-        ];
-        if let Some(next) = times.into_iter().flatten().min() {
-            self.wake_at(next, ctx);
-        }
+        self.presence_changed(ctx);
     }
 
     fn tell_presence(&mut self) {
-        self.presences.tell_at = None;
         let room = Room::Project(self.id.clone());
-        for event in self.presences.people.tell() {
+        let (people, typing) = (self.presences.people.tell(), self.presences.typing.tell());
+        if !people.is_empty() || !typing.is_empty() {
+            self.presences.told_at = Some(Instant::now());
+        }
+        for event in people {
             self.rooms.tell(&room, &event, Wants::Presence);
         }
-        for (session_id, event) in self.presences.typing.tell() {
+        for (session_id, event) in typing {
             self.rooms.tell(&Room::Session(session_id), &event, Wants::Everything);
         }
     }

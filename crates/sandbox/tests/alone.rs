@@ -15,11 +15,13 @@ use iris_sandbox::{LAUNCHER_ARGUMENT, Status};
 
 use lab::{Lab, labs};
 
-/// Bytes of memory of this process: the second number of `/proc/self/statm`, in pages.
-fn resident_bytes() -> u64 {
-    let text = fs::read_to_string("/proc/self/statm").expect("a file");
-    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
-    pages * rustix::param::page_size() as u64
+/// KiB of memory of this process: now, and the most so far.
+fn memory() -> [u64; 2] {
+    let status = fs::read_to_string("/proc/self/status").expect("a file");
+    ["VmRSS:", "VmHWM:"].map(|name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    })
 }
 
 /// Children of this process, those that have ended and those that have not.
@@ -29,17 +31,22 @@ fn children() -> Vec<String> {
     lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-async fn yes_does_not_grow_memory(lab: &Lab) {
+/// Lines, one line without an end, and memory that the sandbox does not give (C7, C8).
+async fn hostile_commands_do_not_grow_memory(lab: &Lab) {
     lab.text("true").await;
-    let before = resident_bytes();
-    let mut request = lab.shell("yes");
-    request.timeout = Duration::from_secs(1);
-    let finished = lab.sandbox.run(request).await.expect("a run");
-    assert_eq!(finished.status, Status::TimedOut);
-    // More than any pipe or buffer holds, so somebody has read on.
-    assert!(finished.output.bytes_total > 16 * 1024 * 1024, "{}", finished.output.bytes_total);
-    let grown = resident_bytes().saturating_sub(before);
-    assert!(grown < 8 * 1024 * 1024, "{grown} bytes more");
+    let [before, _] = memory();
+    for line in ["yes", "yes | tr -d '\\n'"] {
+        let mut request = lab.shell(line);
+        request.timeout = Duration::from_secs(1);
+        let finished = lab.sandbox.run(request).await.expect("a run");
+        assert_eq!(finished.status, Status::TimedOut);
+        // More than any pipe or buffer holds, so somebody has read on.
+        assert!(finished.output.bytes_total > 16 * 1024 * 1024, "{}", finished.output.bytes_total);
+    }
+    let gluttony = format!("{} private 64", lab::example("glutton").display());
+    assert_eq!(lab.run(&gluttony).await.status, Status::Exited(1));
+    let [_, most] = memory();
+    assert!(most < before + 8 * 1024, "{before} KiB before, {most} KiB at most");
 }
 
 async fn no_child_is_left(lab: &Lab, waiting: usize) {
@@ -88,7 +95,7 @@ const WORKERS: usize = 2;
 async fn a_server_is_what_it_was_before() {
     let mut labs = labs().await;
     while let Some(lab) = labs.pop() {
-        yes_does_not_grow_memory(&lab).await;
+        hostile_commands_do_not_grow_memory(&lab).await;
         // Each has a launcher that waits for each thread at most.
         no_child_is_left(&lab, (labs.len() + 1) * (WORKERS + 1)).await;
     }

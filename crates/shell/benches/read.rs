@@ -42,20 +42,13 @@ fn filled(unit: &str, len: usize) -> String {
     unit.repeat(len / unit.len())
 }
 
-/// How often a line is read for one time; the shortest counts, so that a machine that does something
-/// else meanwhile is not measured.
-const TRIES: usize = 3;
-
 /// The middle and the 99th percentile of reading `line`.
 fn measured(line: &str, rounds: usize) -> (Duration, Duration) {
     let mut times: Vec<Duration> = (0..rounds)
         .map(|_| {
-            let tries = (0..TRIES).map(|_| {
-                let start = Instant::now();
-                black_box(read(black_box(line)));
-                start.elapsed()
-            });
-            tries.min().unwrap_or_default()
+            let start = Instant::now();
+            black_box(read(black_box(line)));
+            start.elapsed()
         })
         .collect();
     times.sort_unstable();

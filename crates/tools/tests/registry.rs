@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Target};
 use iris_egress::{Config, Egress};
 use iris_protocol::ErrorCode;
+use iris_sandbox::Sandbox;
 use iris_tools::{
     INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, Tool, ToolContext, ToolError, ToolOutput,
     ToolRegistry, webfetch,
@@ -21,8 +22,8 @@ fn refusal(tool: &str, input: &Value) -> String {
     registry().validate(tool, input).unwrap_err().to_string()
 }
 
-fn properties(tool: &str) -> Vec<String> {
-    let parameters = registry().get(tool).unwrap().parameters().clone();
+fn properties(registry: &ToolRegistry, tool: &str) -> Vec<String> {
+    let parameters = registry.get(tool).unwrap().parameters().clone();
     let properties = parameters.pointer("/properties").and_then(Value::as_object).unwrap();
     properties.keys().cloned().collect()
 }
@@ -66,13 +67,19 @@ fn webfetch_comes_last_and_touches_a_host_although_it_writes_nothing() {
     assert!(matches!(twice, ToolError::InvalidTool { name, .. } if name == "webfetch"));
 }
 
-#[test]
-fn the_built_in_tools_have_the_documented_parameters_in_the_documented_order() {
-    let registry = registry();
+#[tokio::test]
+async fn the_built_in_tools_have_the_documented_parameters_in_the_documented_order() {
+    // Nothing is run here: no launcher is needed.
+    let broken = iris_sandbox::Config { launcher: Some("/bin/false".into()), ..Default::default() };
+    let egress = Arc::new(Egress::new(Config::default()).unwrap());
+    let registry = registry().with_bash(Sandbox::start(broken).await).unwrap();
+    let registry = registry.with(webfetch(egress)).unwrap();
     let names: Vec<_> = registry.names().collect();
     let files = ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep"];
     assert_eq!(names[..8], files);
-    assert_eq!(names[8..], ["todoWrite", "todoRead", "question", "task"]);
+    assert_eq!(names[8..], ["todoWrite", "todoRead", "question", "task", "bash", "webfetch"]);
+    let properties = |tool| properties(&registry, tool);
+    let required = |tool| registry.get(tool).unwrap().parameters()["required"].clone();
     let task = ["description", "prompt", "agent", "background", "resume", "model"];
     assert_eq!(properties("task"), task);
     assert_eq!(properties("todoWrite"), ["todos"]);
@@ -86,6 +93,10 @@ fn the_built_in_tools_have_the_documented_parameters_in_the_documented_order() {
     assert_eq!(properties("list"), ["path", "depth"]);
     assert_eq!(properties("glob"), ["pattern", "path"]);
     assert_eq!(properties("grep"), ["pattern", "path", "include", "context", "ignoreCase"]);
+    assert_eq!(properties("bash"), ["command", "timeoutMs", "workdir", "description"]);
+    assert_eq!(required("bash"), json!(["command"]));
+    assert_eq!(properties("webfetch"), ["url", "format"]);
+    assert_eq!(required("webfetch"), json!(["url"]));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use iris_client::RestAnswer;
 use iris_protocol::{
     CloneState, ErrorCode, GitAction, GitCommit, GitPull, GitPush, GitStatus, ProjectId,
 };
-use iris_sandbox::{Sandbox, Tier, share_directory};
+use iris_sandbox::{Tier, share_directory};
 use iris_store::CrashPoint;
 use iris_testkit::{Person, ServerProcess, moment, patiently};
 use serde_json::json;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{Origin, clone, ended, from, git, open, ready};
 use crate::bash::sandbox;
-use crate::{code_of, refusal};
+use crate::{code_of, is_held, refusal};
 
 /// What a filter of the repository does until the server is killed: git waits for it, with its locks.
 const HOLDS: &str = "[filter \"hold\"]\n\tsmudge = \"touch .git/reached; sleep 1000\"\n\
@@ -35,7 +35,7 @@ struct Scene {
 impl Scene {
     /// None on a machine whose sandbox cannot clone.
     async fn new(origin: Origin, point: Option<CrashPoint>) -> Option<(Self, ServerProcess)> {
-        if Sandbox::start(sandbox()).await.tier() < Tier::S3 {
+        if !is_held(sandbox(), Tier::S3).await {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -476,7 +476,7 @@ async fn what_git_did_before_the_server_ended_is_what_a_repeat_is_answered() {
 #[tokio::test]
 async fn a_clone_that_a_crash_cut_off_is_begun_anew_at_the_next_start() {
     let origin = Origin::new();
-    if Sandbox::start(sandbox()).await.tier() < Tier::S3 {
+    if !is_held(sandbox(), Tier::S3).await {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

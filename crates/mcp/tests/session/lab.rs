@@ -28,7 +28,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 impl Lab {
-    /// None on a machine whose kernel has no sandbox, unless `IRIS_TEST_TIER` says that it must.
+    /// None on a machine whose kernel has no sandbox, unless `IRIS_TEST_TIER` or CI says that it must.
     pub(crate) async fn new() -> Option<Self> {
         Self::seeing(Vec::new()).await
     }
@@ -45,7 +45,8 @@ impl Lab {
         })
         .await;
         if let Err(error) = sandbox.check() {
-            assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "{error}");
+            let is_ci = std::env::var("CI").as_deref() == Ok("true");
+            assert!(!is_ci && std::env::var_os("IRIS_TEST_TIER").is_none(), "{error}");
             eprintln!("skipped: {error}");
             return None;
         }

@@ -1,20 +1,29 @@
 //! What a command takes is bounded (C6, C7).
 
+use std::fs;
+use std::path::PathBuf;
+
 use iris_sandbox::{Config, Limits, Shortage, Space, Status};
 
-use crate::lab::{Lab, config, example, is_root, labs};
+use crate::ending::{Alive, SURVIVAL_MAX};
+use crate::lab::{Lab, PATIENCE, config, example, is_root, labs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_bomb_meets_the_limit_of_processes_and_is_gone_at_the_end() {
     for namespaces in [true, false] {
         let limits = Limits { processes: 40, ..Limits::default() };
         let Some(lab) = Lab::with(Config { limits, namespaces, ..config() }).await else { return };
-        let mut request =
-            lab.shell("b() { b | b & }; b 2>&1; for i in $(seq 2000); do sleep 60 & done");
+        let mut alive = Alive::new(&lab);
+        let mut request = lab.shell(
+            "exec 9>alive; echo up >&9; b() { b | b & }; b 2>&1; for i in $(seq 2000); do sleep 60 & done",
+        );
         request.timeout = std::time::Duration::from_secs(3);
-        let finished = lab.sandbox.run(request).await.expect("a run");
+        let (finished, ()) = tokio::join!(lab.sandbox.run(request), alive.up());
+        let lived = alive.gone().await;
+        let finished = finished.expect("a run");
         let text = finished.output.text();
         assert!(text.contains("fork"), "{:?} `{text}`", finished.status);
+        assert!(lived < SURVIVAL_MAX, "{lived:?} in {}", lab.sandbox.tier());
         assert_eq!(lab.text("echo works again").await, "works again");
     }
 }
@@ -138,46 +147,72 @@ async fn commands_stand_behind_the_server_when_processor_time_is_scarce() {
     assert_eq!(lab.text("nice").await, (outside + 7).min(19).to_string());
 }
 
+/// A group of the kernel to make others in, removed when it is dropped.
+struct Parent(PathBuf);
+
+impl Parent {
+    /// None where the tests may make none: they are not root's, there is no hierarchy of cgroup v2, or it
+    /// cannot be written, as in most containers.
+    fn make() -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let mut mounts = mounts.lines().map(|mount| mount.split(' ').collect::<Vec<_>>());
+        let top = mounts.find_map(|mount| match mount.as_slice() {
+            [_, top, "cgroup2", ..] => Some(PathBuf::from(top)),
+            _ => None,
+        });
+        let path = top.filter(|_| is_root())?.join(format!("iris-test-{}", std::process::id()));
+        if let Err(error) = fs::create_dir(&path) {
+            eprintln!("skipped: `{}`: {error}", path.display());
+            return None;
+        }
+        // Those that the groups above have.
+        for controller in ["+pids", "+memory", "+cpu"] {
+            drop(fs::write(path.join("cgroup.subtree_control"), controller));
+        }
+        Some(Self(path))
+    }
+
+    /// What the groups in it say in a file that each of them has.
+    fn says(&self, file: &str) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).expect("a directory").filter_map(Result::ok);
+        let groups = entries.filter(|entry| entry.path().is_dir());
+        groups.filter_map(|group| fs::read_to_string(group.path().join(file)).ok()).collect()
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        drop(fs::remove_dir(&self.0));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_of_the_kernel_is_used_and_removed() {
-    let Some(parent) = std::env::var_os("IRIS_TEST_CGROUP").map(std::path::PathBuf::from) else {
-        return;
-    };
-    assert!(is_root(), "groups of the kernel are root's");
-    let groups = |parent: &std::path::Path| {
-        let names = std::fs::read_dir(parent).expect("a directory").filter_map(Result::ok);
-        let mine = format!("iris-sandbox-{}-", std::process::id());
-        names.filter(|name| name.file_name().to_string_lossy().starts_with(&mine)).count()
-    };
+    let Some(parent) = Parent::make() else { return };
     // Half of a processor.
     let limits = Limits { cpu_percent: Some(50), ..Limits::default() };
-    let config = Config { cgroup: Some(parent.clone()), limits, ..config() };
+    let config = Config { cgroup: Some(parent.0.clone()), limits, ..config() };
     let Some(lab) = Lab::with(config).await else { return };
-    let quotas = |parent: &std::path::Path| {
-        let groups = std::fs::read_dir(parent).expect("a directory").filter_map(Result::ok);
-        let read = |group: std::fs::DirEntry| std::fs::read_to_string(group.path().join("cpu.max"));
-        groups.filter_map(|group| read(group).ok()).collect::<Vec<_>>()
-    };
     let mut request = lab.shell("echo up; sleep 99999");
     let (progress, mut pieces) = tokio::sync::mpsc::channel(4);
     let (cancel, cancelled) = tokio::sync::oneshot::channel();
     (request.progress, request.cancel) = (Some(progress), Some(cancelled));
     let look = async {
         pieces.recv().await.expect("a line");
-        let count = groups(&parent);
+        let [processes] = &parent.says("cgroup.procs")[..] else { panic!("not one group") };
+        assert!(processes.lines().count() >= 2, "no launcher and command: {processes}");
         // There is none where the controller is not switched on.
-        let quotas = quotas(&parent);
-        assert!(quotas.is_empty() || quotas.contains(&"50000 100000\n".to_owned()), "{quotas:?}");
+        let quotas = parent.says("cpu.max");
+        assert!(quotas.is_empty() || quotas == ["50000 100000\n"], "{quotas:?}");
         cancel.send(()).expect("a run");
-        count
     };
-    let (finished, count) = tokio::join!(lab.sandbox.run(request), look);
-    assert_eq!((finished.expect("a run").status, count), (Status::Cancelled, 1));
+    let (finished, ()) = tokio::join!(lab.sandbox.run(request), look);
+    assert_eq!(finished.expect("a run").status, Status::Cancelled);
     let begun = std::time::Instant::now();
-    while groups(&parent) > 0 && begun.elapsed() < crate::lab::PATIENCE {
+    while !parent.says("cgroup.procs").is_empty() && begun.elapsed() < PATIENCE {
         tokio::task::yield_now().await;
     }
-    assert_eq!(groups(&parent), 0);
+    assert_eq!(parent.says("cgroup.procs"), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -178,9 +178,8 @@ fn allowed_lines_execute_and_write_only_what_was_judged() {
                 Piece::Opaque { .. } => panic!("`{line}` is allowed with {piece:?}"),
             }
         }
-        programs.extend(
-            PREFIXES.iter().filter(|name| line.contains(**name)).map(|name| (*name).to_owned()),
-        );
+        let words = line.split(|c: char| !c.is_alphanumeric() && !"._-/".contains(c)).map(name);
+        programs.extend(words.filter(|word| PREFIXES.contains(word)).map(str::to_owned));
         let before = project.files();
         let executed = project.executed(line);
         let changed = Project::changed(&before, &project.files());
