@@ -72,6 +72,8 @@ export class Parts {
       }
       case "message.part.snapshot": {
         const { messageId, partId, kind, gen, text } = event.payload;
+        // The arguments of a call are no text: `message.tool.call` has them whole.
+        if (kind === "toolInput") return undefined;
         const part = this.#part(partId, messageId, kind);
         // One that was overtaken by the pieces after it says nothing new.
         const isOld = gen < part.gen || (gen === part.gen && part.text.startsWith(text));
