@@ -1,6 +1,9 @@
 // Joins the pieces of streamed text, whichever way they were split, repeated or cut off
 // (docs/protocol.md, "Streaming text").
-import type { Event, StreamKind } from "./protocol.js";
+import type { Event, SnapshotKind } from "./protocol.js";
+
+/** What kind of text a part holds. */
+export type StreamKind = Exclude<SnapshotKind, "toolInput">;
 
 /** A part of a message, each time its text changes. */
 export interface Text {
