@@ -21,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use iris_actors::connection::{
     CloseReason, Inbound, NewConnection, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX,
+    REPLAYS_BYTES_MAX,
 };
 use iris_actors::supervision::detached;
 use iris_actors::{Node, TicketUse};
@@ -296,7 +297,9 @@ impl Line {
             let head = Head::of(&json)?;
             if head.r#type != "response" {
                 gathered.take(&head, json.clone());
-                if gathered.bytes > REPLAY_QUEUE_BYTES_MAX {
+                if gathered.missed_bytes > REPLAYS_BYTES_MAX
+                    || gathered.bytes > REPLAY_QUEUE_BYTES_MAX
+                {
                     return Ok(None);
                 }
                 continue;
@@ -329,7 +332,10 @@ fn closed(reason: &CloseReason) -> ApiError {
         1011 => ErrorCode::Internal,
         _ => return overloaded(),
     };
-    ApiError::new(code, reason.text.clone())
+    match reason.retry_after_ms() {
+        Some(ms) => ApiError::from(code).retry_after(ms),
+        None => ApiError::new(code, reason.text.clone()),
+    }
 }
 
 /// Our own failure: the log has the cause, the client has a sentence.
@@ -362,11 +368,14 @@ struct Gathered {
     of_rooms: Vec<(u64, Bytes)>,
     last: HashMap<String, u64>,
     bytes: usize,
+    /// Of durable events.
+    missed_bytes: usize,
 }
 
 impl Gathered {
     fn take(&mut self, head: &Head, json: Bytes) {
         self.bytes += json.len();
+        self.missed_bytes += if head.seq.is_some() { json.len() } else { 0 };
         let Some(room) = &head.room else { return self.of_none.push_back(json) };
         let known = self.last.get(room).copied().unwrap_or(0);
         let place = head.seq.unwrap_or(known);

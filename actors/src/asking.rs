@@ -145,8 +145,27 @@ fn join(batch: &mut Vec<Event>, came: Vec<Event>) {
                 Some(Ok(ModelEvent::ReasoningDelta { index, text })),
                 Ok(ModelEvent::ReasoningDelta { index: next, text: more }),
             ) if *index == next => text.push_str(&more),
-            (_, event) => batch.push(event),
+            (
+                Some(Ok(ModelEvent::ToolInputDelta { call_id, fragment })),
+                Ok(ModelEvent::ToolInputDelta { call_id: next, fragment: more }),
+            ) if *call_id == next => fragment.push_str(&more),
+            (_, event) => {
+                if let Ok(ModelEvent::ToolCall { call_id, .. }) = &event {
+                    leave_out_input(batch, call_id);
+                }
+                batch.push(event);
+            }
         }
+    }
+}
+
+/// Leaves out the pieces of a call that is there from its beginning to its end: nobody has to be shown how it
+/// comes.
+fn leave_out_input(batch: &mut Vec<Event>, of: &str) {
+    let begins = |event: &Event| matches!(event, Ok(ModelEvent::ToolInputStart { call_id, .. }) if call_id == of);
+    let goes_on = |event: &Event| matches!(event, Ok(ModelEvent::ToolInputDelta { call_id, .. }) if call_id == of);
+    if batch.iter().any(begins) {
+        batch.retain(|event| !begins(event) && !goes_on(event));
     }
 }
 
@@ -190,6 +209,34 @@ mod tests {
         join(&mut joined, batch.into_iter().map(Ok).collect());
         let joined: Result<Vec<_>, _> = joined.into_iter().collect();
         assert_eq!(joined.unwrap(), expected);
+    }
+
+    #[test]
+    fn arguments_are_joined_call_by_call_and_left_out_of_one_that_is_whole() {
+        let start = |id: &str| {
+            let (call_id, name) = (id.to_owned(), "write".to_owned());
+            ModelEvent::ToolInputStart { call_id, name }
+        };
+        let piece = |id: &str, piece: &str| {
+            let (call_id, fragment) = (id.to_owned(), piece.to_owned());
+            ModelEvent::ToolInputDelta { call_id, fragment }
+        };
+        let call = |id: &str| {
+            let (call_id, name, arguments) = (id.to_owned(), String::new(), String::new());
+            ModelEvent::ToolCall { call_id, name, arguments, is_complete: true, opaque: None }
+        };
+        let mut joined = Vec::new();
+        let batch = [start("a"), piece("a", "1"), piece("a", "2"), start("b"), piece("b", "3")];
+        join(&mut joined, batch.into_iter().map(Ok).collect());
+        let begun = [start("a"), piece("a", "12"), start("b"), piece("b", "3")];
+        assert_eq!(joined.iter().flatten().cloned().collect::<Vec<_>>(), begun);
+        join(&mut joined, [piece("b", "4"), call("b")].into_iter().map(Ok).collect());
+        let whole = [start("a"), piece("a", "12"), call("b")];
+        assert_eq!(joined.iter().flatten().cloned().collect::<Vec<_>>(), whole);
+        let mut later = Vec::new();
+        join(&mut later, [piece("a", "5"), call("a")].into_iter().map(Ok).collect());
+        let rest = [piece("a", "5"), call("a")];
+        assert_eq!(later.into_iter().map(Result::unwrap).collect::<Vec<_>>(), rest);
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,11 +42,14 @@ use transfers::{About as AboutStream, Streams};
 
 pub(crate) use alive::Connections;
 pub use outbound::{
-    About, CloseReason, Courier, Delivery, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX, Reader,
-    Transport,
+    About, CloseReason, Courier, Delivery, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX,
+    REPLAYS_BYTES_MAX, Reader, Transport,
 };
-pub(crate) use outbound::{Queued, Wakers, Wants};
+pub(crate) use outbound::{Queued, ReplayRoom, Wakers, Wants};
 pub use settings::SocketSettings;
+
+/// When a client may come back whose connection, or project, failed inside the server.
+pub(crate) const BACK_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// The window in which protocol errors are counted.
 const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
@@ -105,7 +108,7 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
             connections.add(&id, &outbound, &pulse, abort);
             move |_| {
                 // One that panicked or was stopped tells its client to come back; any other has closed.
-                outbound.close(CloseReason::new(1011, "internal error"));
+                outbound.close(CloseReason::back_after(1011, BACK_AFTER_FAILURE));
                 connections.ended(&id);
             }
         };

@@ -372,7 +372,7 @@ impl Node {
     /// # Errors
     /// When an actor was gone before it could close what it owned.
     pub async fn close(&self) -> Result<(), NodeError> {
-        self.connections.close_all(&CloseReason::new(1012, "the server is stopping"));
+        self.connections.close_all(|| CloseReason::back_after(1012, TIME_TO_START));
         let projects = self.directory.insist(|| CloseAll).await;
         let recorded = self.recorder.insist(|| StoreNow).await;
         let database = self.root.insist(|| TakeDatabase).await.map_err(|_| NodeError::Gone)?;

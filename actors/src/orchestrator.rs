@@ -3,7 +3,9 @@
 
 mod checkpoints;
 mod compaction;
+mod drafts;
 mod environment;
+mod giving_back;
 mod instructions;
 mod model;
 mod nested;
@@ -30,8 +32,9 @@ use iris_protocol::{
     ToolCallId,
 };
 use iris_store::project::{
-    Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
-    ProviderData, RecordResult, RecordStep, Reply, Rest, Spent, StartRun, StepEnd as RecordedStep,
+    DataOwner, Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart,
+    NewQuestion, Outcome, RecordResult, RecordStep, Reply, Rest, Spent, StartRun,
+    StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
@@ -40,7 +43,7 @@ use tokio::join;
 use tracing::{Instrument, Span};
 
 use crate::line::Place;
-use crate::project::{EndStreams, Stream};
+use crate::project::EndStreams;
 use crate::session::{
     Answerer, Decide, Respond, Session, SessionPlace, answerer, answerer_of, may_start,
     starter_lost_access,
@@ -49,7 +52,9 @@ use crate::supervision::{Address, RequestTag, Supervise, Vitals, detached};
 use crate::{Services, mcp, record};
 use checkpoints::{Checkpoints, chunk};
 use compaction::Summaries;
+use drafts::Drafts;
 use environment::Environment;
+use giving_back::provider_data;
 use pause::Paused;
 use tool::ToolRuns;
 
@@ -120,6 +125,7 @@ pub(crate) struct Orchestrator {
     paused: Option<Paused>,
     model: Option<model::Call>,
     summaries: Summaries,
+    drafts: Drafts,
     /// Where the agent works.
     environment: Arc<Environment>,
     /// Whether it waits before it asks a model again that failed.
@@ -134,6 +140,8 @@ pub(crate) struct Orchestrator {
     checkpoints: Checkpoints,
     /// How the open step is charged for, once a model said what it used.
     charged: Option<Charged>,
+    /// Who can read what the provider of the open step wants back.
+    data_owner: Option<DataOwner>,
     /// Since when it works without having waited for people: milliseconds since 1970 UTC.
     works_since: i64,
     /// When the time of a waiting call is over.
@@ -187,6 +195,8 @@ impl Orchestrator {
             asked: people::Asked::default(),
             checkpoints: Checkpoints::default(),
             charged: None,
+            data_owner: None,
+            drafts: Drafts::default(),
             works_since: assignment_at,
             expiries: HashMap::new(),
             has_tasks,
@@ -408,10 +418,7 @@ impl Orchestrator {
             Effect::AbortModel => self.abort_model(ctx),
             Effect::Show { part_id, kind, offset, text } => {
                 self.checkpoint_soon(chunk(&part_id, kind, offset, &text), ctx);
-                let (session_id, message_id) =
-                    (self.session_id(), self.assignment.answer_id.clone());
-                let piece = Stream { session_id, message_id, part_id, kind, offset, text };
-                self.assignment.place.project.address.tell(piece);
+                self.show(part_id, kind.into(), None, offset, text);
             }
             Effect::RecordRetry(retry) => self.record_retry(retry, ctx),
             Effect::AskAgainAfter(delay) => self.ask_again_after(delay, ctx),
@@ -498,7 +505,7 @@ impl Orchestrator {
             session_id: self.session_id(),
             run_id: self.run_id(),
             message_id: self.assignment.answer_id.clone(),
-            provider_data: provider_data(&parts),
+            provider_data: provider_data(self.data_owner.as_ref(), &parts),
             parts: parts.into_iter().map(new_part).collect(),
             approvals,
             questions,
@@ -621,7 +628,7 @@ impl Orchestrator {
             session_id: self.session_id(),
             run_id: self.run_id(),
             message_id: self.assignment.answer_id.clone(),
-            provider_data: provider_data(&end.parts),
+            provider_data: provider_data(self.data_owner.as_ref(), &end.parts),
             parts: end.parts.into_iter().map(new_part).collect(),
             step,
             rest,
@@ -696,20 +703,6 @@ fn new_part(part: StepPart) -> NewPart {
         StepPart::Call { part, .. } => NewPart::Tool(part),
         StepPart::Compaction(part) => NewPart::Compaction(part),
     }
-}
-
-/// What providers want back with some of the parts.
-fn provider_data(parts: &[StepPart]) -> Vec<ProviderData> {
-    let kept = parts.iter().filter_map(|part| {
-        let (id, opaque) = match part {
-            StepPart::Text { id, opaque, .. } => (id, opaque.as_ref()?),
-            StepPart::Call { part, opaque, .. } => (&part.id, opaque.as_ref()?),
-            StepPart::Compaction(_) => return None,
-        };
-        let (kind, json) = (opaque.kind.clone(), opaque.json.to_string());
-        Some(ProviderData { part_id: id.clone(), kind, json })
-    });
-    kept.collect()
 }
 
 impl Orchestrator {

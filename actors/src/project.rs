@@ -31,7 +31,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{
-    ErrorCode, Event, MessageId, PartId, ProjectId, Room, SessionId, StreamKind, ToolCallId,
+    ErrorCode, Event, MessageId, PartId, ProjectId, Room, SessionId, SnapshotKind, ToolCallId,
 };
 use iris_store::project::{ProjectReader, RecoverRuns};
 use iris_store::root::{OutboxEntry, RootReader};
@@ -42,7 +42,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::agents::LOOK_EVERY;
-use crate::connection::{CloseReason, Wakers, Wants};
+use crate::connection::{Wakers, Wants};
 use crate::line::Standing;
 use crate::mcp::McpClient;
 use crate::permissions::ServerRules;
@@ -60,7 +60,7 @@ use opening::OpenDatabase;
 use presence::Presences;
 use queued::QueuedRuns;
 use ring::Ring;
-use rooms::{Piece, Rooms};
+use rooms::Rooms;
 use unfinished::Marking;
 use upkeep::Upkeep;
 use usage::UsageNews;
@@ -224,7 +224,7 @@ impl Actor for Project {
 
     /// Who hears a project that ends comes back with the position that it has.
     fn stopped(&mut self, _: &mut Self::Context) {
-        self.rooms.close_all(&CloseReason::new(1011, "the project ended"));
+        self.rooms.close_all();
     }
 }
 
@@ -283,7 +283,7 @@ impl Supervise for Project {
     /// needed. Where the log of events ends is what the writer has committed; what was not published
     /// is replayed to whoever joins. Without its writer it cannot go on: the directory opens it anew.
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
-        self.rooms.close_all(&CloseReason::new(1011, "the project restarted"));
+        self.rooms.close_all();
         let database = self.database.take();
         let head = match database.get() {
             Some(database) if let Some(damage) = database.damage() => return Err(damage),
@@ -417,13 +417,15 @@ impl Handler<Damaged> for Project {
 }
 
 /// Tell: a piece of streaming text.
-#[derive(Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stream {
     pub(crate) session_id: SessionId,
     pub(crate) message_id: MessageId,
     pub(crate) part_id: PartId,
-    pub(crate) kind: StreamKind,
+    pub(crate) kind: SnapshotKind,
+    /// Of a call whose arguments these are.
+    pub(crate) tool_name: Option<String>,
     /// Bytes of the part before this piece.
     pub(crate) offset: u64,
     pub(crate) text: String,
@@ -434,8 +436,7 @@ impl Handler<Stream> for Project {
 
     /// Sends it: whoever reads the answer joined what came in a short while.
     fn handle(&mut self, piece: Stream, _: &mut Context<Self>) {
-        let Stream { session_id, message_id, part_id, kind, offset, text } = piece;
-        self.rooms.stream(Piece { session_id, message_id, part_id, kind, offset, text });
+        self.rooms.stream(piece);
     }
 }
 

@@ -36,10 +36,11 @@ pub(crate) async fn model_for(
     let (root, project_id) = (&session.project.root, &session.project.id);
     let credential = root.nearest_credential(&model.provider_id, user_id, project_id).await;
     let credential = credential.map_err(|error| error.to_api())?;
-    model_with(&session.project, &session.services, model, credential.as_ref())
+    let found = model_with(&session.project, &session.services, model, credential.as_ref())?;
+    Ok(found.0)
 }
 
-/// The same with a credential that was found already. Its key is hidden from now on where others repeat it:
+/// The same with a credential that was found already, and the print of the key, empty without one. The key is hidden from now on where others repeat it:
 /// that of the server everywhere, others in the project.
 ///
 /// # Errors
@@ -49,13 +50,17 @@ pub(crate) fn model_with(
     services: &Services,
     model: &ModelRef,
     credential: Option<&FoundCredential>,
-) -> Result<Arc<dyn Model>, ApiError> {
+) -> Result<(Arc<dyn Model>, String), ApiError> {
     let found = services.models.get(model);
     let found = found.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
-    match credential {
-        Some(credential) => Ok(iris_llm::with_key(found, open(project, services, credential)?)),
-        None => Ok(found),
-    }
+    let print = |key: &ApiKey| services.sealing.print(key.expose());
+    let Some(credential) = credential else {
+        let key = services.models.configured_key(&model.provider_id);
+        return Ok((found, key.map(print).unwrap_or_default()));
+    };
+    let key = open(project, services, credential)?;
+    let print = print(&key);
+    Ok((iris_llm::with_key(found, key), print))
 }
 
 fn open(

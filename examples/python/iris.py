@@ -54,6 +54,12 @@ def rest(url, method, path, body=None, token=None):
         return json.load(response)["data"]
 
 
+def wait_after(reason, failures):
+    """How long to wait after a close: as long as the server asks for, and longer after each failure."""
+    at_least = re.search(r"retryAfterMs\D*(\d+)", reason)
+    return max(backoff(failures), int(at_least[1]) / 1000 if at_least else 0)
+
+
 def backoff(failures):
     """Doubles with each failure up to a bound; half of it is random."""
     full = min(BACKOFF_FIRST * 2 ** min(failures - 1, 16), BACKOFF_MAX)
@@ -220,8 +226,7 @@ class Client:
             is_refused = code == NOT_AUTHENTICATED and self.refresh
             if code not in COME_BACK and not is_refused:
                 return self._end(Closed(code, reason))
-            at_least = re.search(r"retryAfterMs\D*(\d+)", reason)
-            await asyncio.sleep(max(backoff(failures), int(at_least[1]) / 1000 if at_least else 0))
+            await asyncio.sleep(wait_after(reason, failures))
             if is_refused:
                 try:
                     self.token = await self.refresh()

@@ -41,6 +41,8 @@ class Parts:
             return [self._set(part, "", True) for part in of_message if not part.is_complete]
         if not re.match(r"message\.(text|reasoning|part)\.", name):
             return []
+        if payload.get("kind") == "toolInput":
+            return []  # The arguments of a call are no text: `message.tool.call` has them whole.
         part = self._part(name, payload)
         gen = payload.get("gen", part.gen)
         if part.is_complete or gen < part.gen:

@@ -10,7 +10,7 @@ import tempfile
 import unittest
 
 from bot import Bot
-from iris import CallError, Client, Closed, rest
+from iris import BACKOFF_FIRST, CallError, Client, Closed, rest, wait_after
 from parts import Part, Parts
 
 IRIS = os.path.abspath(os.environ.get("IRIS", "../../target/debug/iris"))
@@ -345,6 +345,13 @@ class RulesTest(unittest.TestCase):
         self.assertFalse(is_allowed("write"))
 
 
+class WaitTest(unittest.TestCase):
+    def test_a_server_that_asks_for_time_gets_it(self):
+        self.assertEqual(wait_after("retryAfterMs=1500", 1), 1.5)
+        self.assertLessEqual(wait_after("slow reader", 1), BACKOFF_FIRST)
+        self.assertGreaterEqual(wait_after("retryAfterMs=20", 1), BACKOFF_FIRST / 2)
+
+
 class PartsTest(unittest.TestCase):
     def delta(self, gen, offset, delta):
         payload = {"partId": "p", "messageId": "m", "gen": gen, "offset": offset, "delta": delta}
@@ -353,6 +360,13 @@ class PartsTest(unittest.TestCase):
     def snapshot(self, gen, text):
         payload = {"partId": "p", "messageId": "m", "kind": "text", "gen": gen, "text": text}
         return self.parts.change("message.part.snapshot", payload)
+
+    def test_the_arguments_of_a_call_are_no_text(self):
+        self.parts = Parts()
+        payload = {"partId": "p", "messageId": "m", "toolName": "write", "gen": 1, "offset": 0}
+        self.assertEqual(self.parts.change("message.tool.input.delta", {**payload, "delta": "{"}), [])
+        payload = {**payload, "kind": "toolInput", "length": 1, "text": "{"}
+        self.assertEqual(self.parts.change("message.part.snapshot", payload), [])
 
     def test_pieces_overlap_are_missing_and_start_over(self):
         self.parts = Parts()

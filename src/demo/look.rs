@@ -37,7 +37,7 @@ impl Look {
 pub(super) fn look(event: &Event) -> Look {
     match event {
         Event::MessageTextDelta { .. } | Event::MessagePartSnapshot { .. } => Look::Green,
-        Event::MessageReasoningDelta { .. } => Look::Faint,
+        Event::MessageReasoningDelta { .. } | Event::MessageToolInputDelta { .. } => Look::Faint,
         Event::ToolApprovalRequired { .. }
         | Event::ToolApprovalResolved { .. }
         | Event::QuestionAsked { .. }
@@ -93,6 +93,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberAdded { .. }
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
+        | Event::ProjectDeleted { .. }
         | Event::InvitationReceived { .. }
         | Event::SessionUnread { .. }
         | Event::TokenReused { .. }

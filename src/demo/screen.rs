@@ -131,7 +131,8 @@ impl Screen {
 
     fn write(&mut self, at: Duration, viewer: Viewer, frame: &EventFrame) -> io::Result<()> {
         let (Event::MessageTextDelta { part_id, .. }
-        | Event::MessageReasoningDelta { part_id, .. }) = &frame.event
+        | Event::MessageReasoningDelta { part_id, .. }
+        | Event::MessageToolInputDelta { part_id, .. }) = &frame.event
         else {
             self.close_line()?;
             let words = describe(&frame.event, &self.names);

@@ -71,6 +71,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::MessageError { error, .. } => said(error),
         Event::MessageTextDelta { delta: text, .. }
         | Event::MessageReasoningDelta { delta: text, .. }
+        | Event::MessageToolInputDelta { delta: text, .. }
         | Event::MessagePartSnapshot { text, .. } => text.clone(),
         Event::MessageToolProgress { position: Some(position), .. } => {
             format!("number {position} of the commands that wait")
@@ -118,6 +119,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             format!("{} as {}", member.username, word(&member.role))
         }
         Event::MemberRemoved { user_id } => name(user_id).to_owned(),
+        Event::ProjectDeleted { name, .. } => name.clone(),
         Event::InvitationReceived { by, .. } => format!("from {}", name(by)),
         Event::TokenReused { .. } => "a login has ended".to_owned(),
         Event::AgentUpdated { name, agent: Some(agent) } => {

@@ -1,9 +1,15 @@
 //! Joining rooms: many at once, with much to replay, and the same one twice.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use iris_protocol::{Position, SessionCreate, limits::ROOMS_PER_CONNECTION_MAX};
-use iris_testkit::{Conversation, Incoming, WireSocket, spawn_app};
+use iris_actors::connection::SocketSettings;
+use iris_protocol::limits::{REPLAY_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
+use iris_protocol::{Position, SessionCreate};
+use iris_testkit::{AppOptions, Conversation, Incoming, WireSocket, spawn_app, spawn_app_with};
 use serde_json::{Value, json};
+
+use crate::metrics::outbound_bytes;
 
 /// The events that come before the responses to these requests, and the responses.
 async fn until_answered<const N: usize>(
@@ -100,6 +106,44 @@ async fn a_replay_that_is_larger_than_what_may_wait_for_a_reader_arrives() {
         assert_eq!((&first["type"], &first["prev"]), (&json!("session.created"), &json!(0)));
         assert_eq!(last["seq"], talk.position.seq, "{}", last["type"]);
     }
+}
+
+#[tokio::test]
+async fn replays_for_one_who_does_not_read_take_little_memory() {
+    let sockets = SocketSettings {
+        frame_age_max: Duration::from_secs(2),
+        abort_after: Duration::from_millis(100),
+        ..SocketSettings::default()
+    };
+    let app = spawn_app_with(AppOptions { sockets, ..AppOptions::default() }).await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
+    let project = ann.project("p").await.id;
+    let long = format!("say ok\n#{}", "x".repeat(200_000));
+    let (mut rooms, mut epoch) = (Vec::new(), String::new());
+    for _ in 0..6 {
+        let mut talk = ann.conversation_in(&project).await;
+        for _ in 0..2 {
+            talk.ask(&long).await;
+        }
+        rooms.push(format!("session:{}", talk.session));
+        epoch.clone_from(&talk.position.epoch);
+    }
+    let since = Position { epoch, seq: 0 };
+    let asked = rooms.iter().map(|room| json!({ "room": room, "since": since }));
+    let mut socket = ann.wire().await;
+    let asked = json!({ "rooms": asked.collect::<Vec<_>>() });
+    socket.ask("1", "subscribe", Some(project.as_str()), asked).await;
+    let enough = REPLAY_BYTES_MAX as u64 / 2;
+    let mut most = 0;
+    loop {
+        let bytes = outbound_bytes(&root).await;
+        most = most.max(bytes);
+        // It is given up in the end.
+        if most > enough && bytes == 0 {
+            break;
+        }
+    }
+    assert!(most < 5 * enough, "{most}");
 }
 
 #[tokio::test]

@@ -53,6 +53,11 @@ impl Scrape {
     }
 }
 
+/// Bytes of the frames that wait for readers.
+pub(crate) async fn outbound_bytes(reader: &Person) -> u64 {
+    Scrape::of(reader).await.get("iris_outbound_bytes")
+}
+
 /// Reads until it is right: some of it is counted a moment later.
 async fn scraped(reader: &Person, what: &str, is_right: impl Fn(&Scrape) -> bool) -> Scrape {
     let reading = async {

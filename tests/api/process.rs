@@ -434,11 +434,16 @@ async fn until_draining(talk: &Conversation) -> u64 {
 }
 
 /// The code with which the server closes a socket; what comes before it is dropped.
+/// The code with which the server that stops closes; the reason says when another one is there.
 async fn close_code(talk: &Conversation) -> u16 {
     loop {
         match patiently("the close", talk.socket.next_frame()).await {
             Ok(_) => {}
-            Err(ClientError::Closed { code, .. }) => return code,
+            Err(ClientError::Closed { code, reason }) => {
+                let wait: u64 = reason.strip_prefix("retryAfterMs=").unwrap().parse().unwrap();
+                assert!((1_000..=2_000).contains(&wait), "{reason}");
+                return code;
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -214,7 +214,18 @@ async fn a_deleted_project_takes_its_rooms_away_and_leaves_the_socket() {
         .call(Some(&project), Subscribe { rooms, deltas: None, presence: None })
         .await
         .unwrap();
+    // Each member is told, whatever they hear.
+    let hers = ann.connect().await;
     ann.rest("DELETE", &format!("/v1/projects/{project}"), None).await;
+    let told = patiently("the event", hers.next_event()).await.unwrap();
+    assert_eq!(told.meta.room.to_string(), format!("user:{}", ann.id()));
+    let deleted = Event::ProjectDeleted {
+        project_id: project.clone(),
+        name: "p".to_owned(),
+        by: ann.id().clone(),
+    };
+    assert_eq!(told.event, deleted);
+    assert_eq!(his.wait_for("project.deleted").await.event, deleted);
     let left = his.wait_for("room.left").await.event;
     let room = format!("project:{project}");
     assert_eq!(left, Event::RoomLeft { room, code: ErrorCode::NotFound });

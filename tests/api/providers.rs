@@ -1,9 +1,10 @@
 //! What providers want back, and tools that they run themselves: kept, sent back, and seen by nobody else.
 
 use iris_llm::{ProviderConfig, ProviderKind};
-use iris_protocol::{FinishReason, ModelRef, Part, RunStatus, SessionUpdate, ToolState};
+use iris_protocol::{FinishReason, ModelRef, Part, Role, RunStatus, SessionUpdate, ToolState};
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Reply, TestApp, calls_of, chat, spawn_app_with, text_of,
+    AppOptions, Conversation, FakeProvider, Person, Reply, TestApp, calls_of, chat, spawn_app_with,
+    text_of,
 };
 use serde_json::{Value, json};
 
@@ -122,4 +123,54 @@ async fn a_provider_that_paused_goes_on_with_what_it_said() {
     let roles: Vec<_> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["user", "assistant"], "as it was, so that it goes on");
     assert_eq!(messages[1]["content"][1]["id"], "srv_1");
+}
+
+async fn set_key(person: &Person, key: &str) {
+    let key = json!({ "providerId": "claude", "apiKey": key });
+    assert_eq!(person.post("/v1/credentials", key).await.status, 201);
+}
+
+/// Whether the provider was sent back what it wanted, question by question.
+fn sent_back(provider: &FakeProvider) -> Vec<bool> {
+    provider.asked().iter().map(|asked| asked.body.to_string().contains("canary")).collect()
+}
+
+#[tokio::test]
+async fn what_a_provider_wants_back_is_for_the_key_and_the_model_that_it_was_asked_with() {
+    let plain = || answers(&[&text("Yes.")], "end_turn");
+    let thought = answers(&[THOUGHT, &text("Yes.")], "end_turn");
+    let (app, mut ann, provider, _other) = with(vec![thought, plain(), plain(), plain()]).await;
+    let bob = app.user("bob").await;
+    ann.person.add_member(&ann.project, &bob, Role::Member).await;
+    set_key(&ann.person, "sk-ant-0123456789-ANN").await;
+    set_key(&bob, "sk-ant-0123456789-BOB").await;
+    let mut bob = bob.join(&ann.project, &ann.session).await;
+
+    ann.ask("with her key").await;
+    bob.ask("with his").await;
+    ann.ask("with hers again").await;
+    let model = Some(ModelRef { provider_id: "claude".into(), model_id: "other".into() });
+    let session_id = ann.session.clone();
+    let update = SessionUpdate { session_id, model, title: None, agent: None, mode: None };
+    ann.call(update).await.unwrap();
+    ann.ask("another model").await;
+    assert_eq!(sent_back(&provider), [false, false, true, false]);
+}
+
+#[tokio::test]
+async fn what_a_provider_refuses_to_have_back_is_forgotten() {
+    let says = "messages.1.content.0: Invalid `signature` in `thinking` block";
+    let refused = json!({"error": {"type": "invalid_request_error", "message": says}}).to_string();
+    let refused = Reply::status(400, &refused).header("content-type", "application/json");
+    let replies = vec![
+        answers(&[THOUGHT, &text("Yes.")], "end_turn"),
+        refused,
+        answers(&[&text("Without it.")], "end_turn"),
+        answers(&[&text("Without it again.")], "end_turn"),
+    ];
+    let (_app, mut ann, provider, _other) = with(replies).await;
+    ann.ask("a thought").await;
+    assert_eq!(text_of(&ann.ask("and?").await), "Without it.");
+    assert_eq!(text_of(&ann.ask("and now?").await), "Without it again.");
+    assert_eq!(sent_back(&provider), [false, true, false, false]);
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use iris_actors::connection::SocketSettings;
 use iris_client::{Authentication, ConnectOptions};
 use iris_protocol::{
-    ActorInfo, ErrorCode, Ping, ProjectGet,
-    limits::{FRAGMENTS_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX},
+    ActorInfo, ErrorCode, Event, EventFrame, Ping, ProjectGet, RoomRequest, Subscribe,
+    limits::{
+        FRAGMENTS_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, OUTBOUND_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
+    },
 };
 use iris_testkit::{
     AppOptions, FakeProvider, Incoming, PASSWORD, Person, WireSocket, patiently, spawn_app,
@@ -15,6 +17,7 @@ use iris_testkit::{
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
+use crate::metrics::outbound_bytes;
 use crate::{code_of, flood, refusal};
 
 #[tokio::test]
@@ -25,6 +28,7 @@ async fn the_first_frame_says_who_and_where() {
     let connected = socket.connected().unwrap();
     assert_eq!((&connected.user_id, connected.protocol), (ann.id(), 1));
     assert_eq!(connected.limits.frame_bytes_max, FRAME_BYTES_MAX);
+    assert_eq!(connected.features, ["presence", "toolInput", "transfers"]);
     assert_eq!(connected.expires_at, ann.grant.expires_at);
     let pong = socket.call(None, Ping {}).await.unwrap().payload.pong;
     assert!(pong >= ann.grant.user.created_at);
@@ -319,6 +323,52 @@ async fn a_reader_that_stops_reading_is_closed_and_hurts_nobody() {
     flood(&mut ann).await;
     assert_eq!(stalled.close_code().await, 4008);
     ann.call(Ping {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn twenty_others_hear_everything_while_one_never_reads() {
+    const MESSAGE_BYTES: usize = 150_000;
+    let app = spawn_app_with(late_reading()).await;
+    let root = app.admin().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let room = format!("session:{}", ann.session);
+    let mut stalled = ann.person.wire().await;
+    let rooms = json!({ "rooms": [room] });
+    stalled.ask("1", "subscribe", Some(ann.project.as_str()), rooms).await;
+    assert_eq!(stalled.response("1").await["success"], true);
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        let other = ann.person.connect().await;
+        let rooms = vec![RoomRequest::Live(room.clone())];
+        let subscribe = Subscribe { rooms, deltas: None, presence: None };
+        other.call(Some(&ann.project), subscribe).await.unwrap();
+        others.push((other, Vec::<EventFrame>::new()));
+    }
+    ann.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    ann.approval().await;
+    let long = format!("say ok\n#{}", "x".repeat(MESSAGE_BYTES));
+    let mut most = 0;
+    for _ in 0..12 {
+        let sent = ann.send_message(&long).await.message_id;
+        let is_it = |event: &Event| matches!(event, Event::MessageCreated { message, .. } if message.id == sent);
+        for (other, heard) in &mut others {
+            while heard.last().is_none_or(|frame: &EventFrame| !is_it(&frame.event)) {
+                heard.push(patiently("an event", other.next_event()).await.unwrap());
+            }
+        }
+        // Those who read have all of it: what waits is for the one that does not.
+        most = most.max(outbound_bytes(&root).await);
+    }
+    let bound = (OUTBOUND_BYTES_MAX + 2 * MESSAGE_BYTES) as u64;
+    assert!((MESSAGE_BYTES as u64..bound).contains(&most), "{most}");
+    for (_, heard) in &others {
+        assert_eq!(heard, &others[0].1);
+        let durable: Vec<_> = heard.iter().filter(|frame| frame.meta.seq.is_some()).collect();
+        for pair in durable.windows(2) {
+            assert_eq!(pair[1].meta.prev, pair[0].meta.seq);
+        }
+    }
+    assert_eq!(stalled.close_code().await, 4008);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Streaming text: pieces that join to what is stored, and a snapshot for whoever comes late.
 
 use iris_client::{FollowOptions, Follower, Update};
-use iris_protocol::{ErrorCode, Event, PartSync, RoomRequest, StreamKind, Subscribe};
+use iris_protocol::{ErrorCode, Event, PartSync, RoomRequest, SnapshotKind, Subscribe};
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, chat, patiently, spawn_app,
     spawn_app_with, text_of,
@@ -60,7 +60,7 @@ async fn who_comes_late_gets_a_snapshot_and_then_the_pieces_after_it() {
     let Event::MessagePartSnapshot { part_id, kind, r#gen, length, text, .. } = snapshot else {
         panic!("{snapshot:?}");
     };
-    assert_eq!((kind, r#gen, length, text.as_str()), (StreamKind::Text, 1, 8, "Grüße "));
+    assert_eq!((kind, r#gen, length, text.as_str()), (SnapshotKind::Text, 1, 8, "Grüße "));
     first.open();
     let piece = late.next().await.event;
     let Event::MessageTextDelta { part_id: same, offset, delta, .. } = piece else {
@@ -195,6 +195,76 @@ async fn a_part_that_will_not_be_completed_is_taken_back_or_completed() {
         _ => false,
     });
     assert!(ended, "{:?}", ann.names());
+}
+
+#[tokio::test]
+async fn a_call_is_seen_while_the_model_writes_it() {
+    let (first, second) = (Gate::default(), Gate::default());
+    let reply = Reply::stream()
+        .bytes(chat::call("call_1", "read", r#"{"path": "ä.txt", "#))
+        .wait(&first)
+        .bytes(chat::more_of_call(r#""limit": 5}"#))
+        .wait(&second)
+        .bytes(chat::end("tool_calls"));
+    let (_app, mut ann) = with(vec![reply, chat::says("done")]).await;
+    let run = ann.send_message("read it").await.run_id;
+    let (mut begun, mut id) = (String::new(), None);
+    while begun.len() < 19 {
+        let piece = ann.wait_for("message.tool.input.delta").await.event;
+        let Event::MessageToolInputDelta { part_id, tool_name, r#gen, offset, delta, .. } = piece
+        else {
+            panic!("{piece:?}");
+        };
+        assert_eq!((tool_name.as_str(), r#gen, offset), ("read", 1, begun.len() as u64));
+        assert!(id.is_none_or(|known| known == part_id));
+        id = Some(part_id);
+        begun.push_str(&delta);
+    }
+    let id = id.unwrap();
+    assert_eq!(begun, r#"{"path": "ä.txt", "#);
+
+    let mut late = ann.person.join(&ann.project, &ann.session).await;
+    let snapshot = late.next().await.event;
+    let Event::MessagePartSnapshot { part_id, kind, tool_name, length, text, .. } = &snapshot
+    else {
+        panic!("{snapshot:?}");
+    };
+    assert_eq!((part_id, *kind, *length, text), (&id, SnapshotKind::ToolInput, 19, &begun));
+    assert_eq!(tool_name.as_deref(), Some("read"));
+    late.call(PartSync { part_id: id.clone() }).await.unwrap();
+    assert_eq!(late.next().await.event, snapshot);
+    first.open();
+    let piece = late.next().await.event;
+    let Event::MessageToolInputDelta { part_id, offset, delta, .. } = &piece else {
+        panic!("{piece:?}");
+    };
+    assert_eq!((part_id, *offset, delta.as_str()), (&id, 19, r#""limit": 5}"#));
+    second.open();
+    let whole = late.next().await.event;
+    let Event::MessageToolCall { part_id, input, .. } = &whole else { panic!("{whole:?}") };
+    assert_eq!((part_id, &input["limit"]), (&id, &serde_json::json!(5)));
+    let refused = crate::refusal(late.call(PartSync { part_id: id.clone() }).await);
+    assert_eq!(refused.code, ErrorCode::NotFound, "it streams no more");
+    ann.run_ended(&run).await;
+    assert_eq!(ann.answer(&run).await.parts[0].id(), &id);
+}
+
+#[tokio::test]
+async fn a_call_that_the_model_does_not_finish_is_taken_back() {
+    let gate = Gate::default();
+    let reply = Reply::stream()
+        .bytes(chat::call("call_1", "write", r#"{"path": "#))
+        .wait(&gate)
+        .bytes("data: broken\n\n");
+    let (_app, mut ann) = with(vec![reply]).await;
+    let run = ann.send_message("hi").await.run_id;
+    let begun = ann.wait_for("message.tool.input.delta").await.event;
+    let Event::MessageToolInputDelta { part_id, .. } = begun else { panic!("{begun:?}") };
+    gate.open();
+    let removed = ann.wait_for("message.part.removed").await.event;
+    let Event::MessagePartRemoved { part_id: same, .. } = removed else { panic!("{removed:?}") };
+    assert_eq!(same, part_id);
+    ann.run_ended(&run).await;
 }
 
 #[tokio::test]

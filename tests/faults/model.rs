@@ -8,6 +8,7 @@
 mod ear;
 mod listener;
 mod play;
+mod streamer;
 
 use std::path::Path;
 
@@ -75,6 +76,10 @@ enum Step {
     Add {
         listener: usize,
     },
+    /// A member becomes an administrator of the project, or a viewer again.
+    ChangeRole {
+        listener: usize,
+    },
     /// Everybody goes, the project is closed, everybody comes back.
     Rest,
     /// The server is killed and starts again.
@@ -112,7 +117,8 @@ impl Plan {
             52..64 => Step::Cut { listener },
             64..70 => Step::Stall { listener },
             70..74 => Step::Slow { listener, bytes: 1, delay_ms: 0 },
-            74..78 => {
+            74..76 => Step::ChangeRole { listener: member },
+            76..78 => {
                 let (bytes, delay_ms) = (random.usize(64..1024), random.u64(1..5));
                 Step::Slow { listener, bytes, delay_ms }
             }

@@ -185,11 +185,11 @@ impl Connections {
     }
 
     /// Ends all of them, and whoever comes later.
-    pub(crate) fn close_all(&self, reason: &CloseReason) {
+    pub(crate) fn close_all(&self, reason: impl Fn() -> CloseReason) {
         let mut all = self.0.lock();
-        all.closed = Some(reason.clone());
+        all.closed = Some(reason());
         for alive in all.by_id.values() {
-            alive.outbound.close(reason.clone());
+            alive.outbound.close(reason());
         }
     }
 
@@ -350,7 +350,7 @@ mod tests {
     fn whoever_comes_while_the_server_stops_is_told() {
         let (connections, outbound) = (Connections::default(), Arc::new(Outbound::default()));
         let reason = CloseReason::new(1012, "the server is stopping");
-        connections.close_all(&reason);
+        connections.close_all(|| reason.clone());
         let id = ConnectionId::from_bits(1);
         connections.add(&id, &outbound, &Arc::default(), Box::new(|| {}));
         let cx = Context::from_waker(Waker::noop());

@@ -6,14 +6,14 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, AuthExpiry, Connected, ConnectionFrame, ConnectionLimits, ErrorCode, Operation,
-    ProjectId,
+    ApiError, AuthExpiry, Connected, ConnectionFrame, ConnectionLimits, ErrorCode, FEATURES,
+    Operation, ProjectId,
     limits::{
         CONNECTION_RETRY_MS, FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, ROOMS_PER_CONNECTION_MAX,
     },
 };
 
-use super::{CloseReason, Connection, value};
+use super::{BACK_AFTER_FAILURE, CloseReason, Connection, value};
 use crate::dispatch::Peer;
 
 /// How long before its end a client is told that its access token ends.
@@ -48,7 +48,7 @@ impl Connection {
                         (4029, format!("retryAfterMs={wait}"))
                     } else if matches!(error.code, ErrorCode::Internal | ErrorCode::Overloaded) {
                         // Nobody knows who it is, which is not the client's fault.
-                        (1011, "the login could not be looked up".to_owned())
+                        (1011, CloseReason::back_after(1011, BACK_AFTER_FAILURE).text)
                     } else {
                         (4401, "not authenticated".to_owned())
                     };
@@ -84,7 +84,7 @@ impl Connection {
             project_id: self.default_project.clone(),
             protocol: 1,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            features: Vec::new(),
+            features: FEATURES.map(str::to_owned).to_vec(),
             limits: ConnectionLimits {
                 frame_bytes_max: FRAME_BYTES_MAX,
                 requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,

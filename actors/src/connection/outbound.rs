@@ -7,6 +7,7 @@
 mod courier;
 mod frame;
 mod queue;
+mod replays;
 
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -25,10 +26,13 @@ use courier::Way;
 pub use courier::{Courier, Delivery, Reader, Transport};
 pub use frame::{About, CloseReason, OutFrame};
 use queue::Queue;
+pub use replays::REPLAYS_BYTES_MAX;
+pub(crate) use replays::ReplayRoom;
 
 use crate::Metrics;
 
-/// Most bytes of replays that may wait for a reader: a few rooms at their limit.
+/// Most bytes of replays that may wait for a reader with the snapshots of what streams, which are shared by all
+/// who join meanwhile: more than ever comes to one who reads.
 pub const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
 
 /// The code that the connection of a reader ends with who is too slow.
@@ -76,6 +80,8 @@ pub struct Outbound {
     closed: Notify,
     /// Told when a reader that missed pieces of parts has read everything else.
     drained: Notify,
+    /// Told when there may be room for another replay.
+    replayed: Notify,
     /// How what is said to many comes to this one.
     way: OnceLock<Way>,
     /// Where is counted what is left out, and why the connection ends.
@@ -236,7 +242,9 @@ impl Outbound {
     pub fn lose(&self, project_id: &ProjectId, left: impl IntoIterator<Item = Bytes>) {
         let mut wakers = Wakers::default();
         let mut queue = self.settled();
+        let waited = queue.replay_bytes;
         queue.forget(project_id);
+        self.replay_goes_on(waited, queue.replay_bytes);
         for json in left {
             let left = Arc::new(OutFrame::Left(project_id.clone(), json));
             self.take(&mut queue, left, &mut wakers);
@@ -393,8 +401,12 @@ impl Outbound {
     /// The next frame, for the transport; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.queue.lock();
+        let waited = queue.replay_bytes;
         match queue.next().or_else(|| queue.next_chunk()) {
-            Some(frame) => Poll::Ready(Some(Arc::unwrap_or_clone(frame))),
+            Some(frame) => {
+                self.replay_goes_on(waited, queue.replay_bytes);
+                Poll::Ready(Some(Arc::unwrap_or_clone(frame)))
+            }
             None => self.wait(queue, cx),
         }
     }
@@ -410,6 +422,7 @@ impl Outbound {
         frames: &mut Vec<Arc<OutFrame>>,
     ) -> Poll<bool> {
         let mut queue = self.queue.lock();
+        let waited = queue.replay_bytes;
         let Some(first) = queue.next() else {
             let Some(chunk) = queue.next_chunk() else {
                 return self.wait::<()>(queue, cx).map(|none| none.is_some());
@@ -427,6 +440,7 @@ impl Outbound {
             frames.extend(queue.next());
         }
         frames.extend(queue.next_chunk());
+        self.replay_goes_on(waited, queue.replay_bytes);
         Poll::Ready(true)
     }
 

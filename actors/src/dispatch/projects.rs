@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use iris_protocol::{
-    ApiError, ErrorCode, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove, MemberUpdate,
-    Project, ProjectCreate, ProjectCreation, ProjectId, ProjectList, ProjectPayload, ProjectType,
-    ProjectUpdate, Role, UserId,
+    ApiError, ErrorCode, Event, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove,
+    MemberUpdate, Project, ProjectCreate, ProjectCreation, ProjectId, ProjectList, ProjectPayload,
+    ProjectType, ProjectUpdate, Role, UserId,
     limits::{PAGE_DEFAULT, PAGE_MAX},
 };
 use iris_store::project::ProjectDatabase;
@@ -17,6 +17,7 @@ use iris_store::root::{
 use iris_store::{Committed, StoreError, WriteContext};
 
 use super::departing::left;
+use super::invitations::event_of;
 use super::settings::check_project_settings;
 use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
@@ -276,11 +277,19 @@ pub(super) async fn delete(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let id = grant.project_id()?.clone();
+    let project = node.root_reader.project(grant.user_id()?, &id).await.map_err(stored)?;
+    let members = node.root_reader.members(&id).await.map_err(stored)?;
     let command =
         DeleteProject { id: id.clone(), keep_backups: false, at: node.services.clock.now_ms() };
     let deleted = write(&node.root, command, context).await;
     if deleted.map_err(stored)?.replayed {
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
+    }
+    let (by, name) = (grant.user_id()?, project.map(|project| project.name).unwrap_or_default());
+    for Member { user_id, .. } in members {
+        let (project_id, name, by) = (id.clone(), name.clone(), by.clone());
+        let event = Event::ProjectDeleted { project_id, name, by };
+        node.connections.tell_user(&user_id, &event_of(&user_id, event));
     }
     let remove = async {
         // Nobody can open it any more; what is open closes before its files go.

@@ -9,14 +9,13 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{ApprovalRequest, Input, Opaque, ProviderTool, Verdict, Wait};
-use iris_llm::{
-    Charge, Finish, ModelError, ModelEvent, ModelStream, ReportedUsage, parse_arguments,
-};
+use iris_llm::{Charge, Finish, ModelError, ModelEvent, ReportedUsage, parse_arguments};
 use iris_protocol::{
-    Agent, ApiError, Approval, ApprovalState, CapturePurpose, ErrorCode, ModelRef,
-    PermissionAction, Remember, RunId, StreamKind, ToolCallId, Usage, UserId,
+    Agent, ApiError, Approval, ApprovalState, ErrorCode, ModelRef, PermissionAction, Remember,
+    RunId, StreamKind, ToolCallId, Usage, UserId,
 };
 use iris_store::StoreError;
+use iris_store::project::DataOwner;
 use iris_tools::{Tool, ToolRegistry, is_shallow};
 use iris_workspace::Workspace;
 use serde_json::Value;
@@ -24,10 +23,10 @@ use tokio::try_join;
 use tracing::{Instrument, Span};
 
 use super::compaction::is_too_long;
+use super::drafts::Drafts;
 use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
-use crate::metrics::counted;
 use crate::permissions;
 use crate::project::Secrets;
 use crate::session::{SessionPlace, may_start, users_of, with_starter};
@@ -49,14 +48,17 @@ pub(super) struct Call {
 enum Told {
     /// The conversation is too long to be asked.
     TooLong,
+    /// Who can read what the provider wants back with its answer.
+    Owner(DataOwner),
     /// Something that needs no look at the rules.
     Event(ModelEvent),
-    /// A call of a tool, and what may become of it.
-    Call(Input),
+    /// A call of a tool by the provider's id, and what may become of it.
+    Call(String, Input),
 }
 
 /// What came of a question before anything of it was judged.
 enum Asked {
+    Owner(DataOwner),
     Event(ModelEvent),
     TooLong,
 }
@@ -79,6 +81,7 @@ impl Orchestrator {
         );
         let mut events = self.ask(&span);
         self.attempt = 1;
+        self.drafts = Drafts::default();
         let events = stream::poll_fn({
             let span = span.clone();
             move |task| span.in_scope(|| events.poll_next_unpin(task))
@@ -116,22 +119,19 @@ impl Orchestrator {
             if may_compact && is_too_long(&asker, &question) {
                 return Ok(None);
             }
-            let (provider, request) = question.into_request(&asker);
-            let purpose = CapturePurpose::Answer;
-            let events = asker.ask(purpose, &asker.model, &provider, request).await;
-            Ok(Some(counted(&asker.place.services, &asker.model, events)))
+            asker.answer(question).await.map(Some)
         };
         let opened = stream::once(opened.instrument(span.clone()));
-        let events =
-            opened.flat_map(move |opened: Result<Option<ModelStream>, ApiError>| match opened {
-                Ok(Some(events)) => {
-                    let secrets = secrets.clone();
-                    let error = move |error| model_error(&secrets, &error);
-                    events.map(move |it| it.map(Asked::Event).map_err(&error)).boxed()
-                }
-                Ok(None) => stream::iter([Ok(Asked::TooLong)]).boxed(),
-                Err(error) => stream::iter([Err(error)]).boxed(),
-            });
+        let events = opened.flat_map(move |opened: Result<Option<_>, ApiError>| match opened {
+            Ok(Some((owner, events))) => {
+                let secrets = secrets.clone();
+                let error = move |error| model_error(&secrets, &error);
+                let events = events.map(move |it| it.map(Asked::Event).map_err(&error));
+                stream::iter([Ok(Asked::Owner(owner))]).chain(events).boxed()
+            }
+            Ok(None) => stream::iter([Ok(Asked::TooLong)]).boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        });
         events.then(move |event| told(event, Arc::clone(&caller))).boxed()
     }
 
@@ -141,7 +141,8 @@ impl Orchestrator {
         }
         let event = match event {
             Ok(Told::Event(event)) => event,
-            Ok(Told::Call(input)) => return self.input(input, ctx),
+            Ok(Told::Call(id, input)) => return self.input(self.drafted(&id, input), ctx),
+            Ok(Told::Owner(owner)) => return self.data_owner = Some(owner),
             Ok(Told::TooLong) => return self.input(Input::ContextFull { error: None }, ctx),
             Err(error) => return self.model_failed(error, ctx),
         };
@@ -168,14 +169,16 @@ impl Orchestrator {
                 // Which one answers is for the provider to say, and need not be the one that was asked.
                 return tracing::debug!(answerer = model, answer = id, "a model answers");
             }
+            ModelEvent::ToolInputStart { call_id, name } => return self.draft_call(call_id, name),
+            ModelEvent::ToolInputDelta { call_id, fragment } => {
+                return self.show_input(&call_id, fragment);
+            }
             // A call was judged on its way here.
             ModelEvent::ToolCall { .. }
             | ModelEvent::TextStart { .. }
             | ModelEvent::TextEnd { .. }
             | ModelEvent::ReasoningStart { .. }
-            | ModelEvent::ReasoningEnd { .. }
-            | ModelEvent::ToolInputStart { .. }
-            | ModelEvent::ToolInputDelta { .. } => return,
+            | ModelEvent::ReasoningEnd { .. } => return,
         };
         self.input(input, ctx);
     }
@@ -212,13 +215,14 @@ fn provider_tool(
 async fn told(event: Result<Asked, ApiError>, caller: Arc<Caller>) -> Result<Told, ApiError> {
     let event = match event? {
         Asked::Event(event) => event,
+        Asked::Owner(owner) => return Ok(Told::Owner(owner)),
         Asked::TooLong => return Ok(Told::TooLong),
     };
-    let ModelEvent::ToolCall { name, arguments, is_complete, opaque, .. } = event else {
+    let ModelEvent::ToolCall { call_id, name, arguments, is_complete, opaque } = event else {
         return Ok(Told::Event(event));
     };
     let input = caller.judged_call(name, arguments, is_complete, opaque).await;
-    input.map(Told::Call).map_err(|error| error.to_api())
+    input.map(|input| Told::Call(call_id, input)).map_err(|error| error.to_api())
 }
 
 /// For whom tools are called, where, and by which agent.
@@ -316,7 +320,7 @@ impl Caller {
             }
             Err(error) => (Value::String(arguments), Verdict::Refuse(error)),
         };
-        Ok(Input::CallArrived { tool_name, input, verdict, opaque })
+        Ok(Input::CallArrived { part_id: None, tool_name, input, verdict, opaque })
     }
 
     async fn verdict(&self, tool_name: &str, input: &Value) -> Result<Verdict, StoreError> {

@@ -188,8 +188,9 @@ impl Asker {
         recorded: Recorded,
     ) -> Result<Question, ApiError> {
         let place = &self.place;
-        let provider =
+        let (provider, key_print) =
             provider_keys::model_with(&place.project, &place.services, &self.model, credential)?;
+        let recorded = recorded.for_key(&key_print);
         name_sub_agents(&sub_agents, recorded.depth, &mut tools);
         let output_schema = wanted_format(&recorded.history).map(output_schema);
         let told = self.tell(&recorded, provider.as_ref()).await.map_err(|error| error.to_api())?;
@@ -197,6 +198,8 @@ impl Asker {
         let frame = Prompt { system, tools, images, messages: Vec::new() };
         let mut question = Question::new(provider, frame, conversation, &self.model);
         question.output_schema = output_schema;
+        question.key_print = key_print;
+        question.gives_back = !recorded.opaque.is_empty();
         if let Some(threshold) = self.threshold()
             && question.tokens() > threshold
             && let Some(to) = outputs_to_leave_out(&question.conversation, question.room(threshold))
@@ -230,19 +233,18 @@ impl Asker {
         around.await.map_err(|error: StoreError| error.to_api())
     }
 
-    /// The conversation, and what is kept with it for the model's provider.
+    /// The conversation, and what is kept with it for the model.
     async fn recorded(&self) -> Result<Recorded, ApiError> {
         let model = self.place.services.models.get(&self.model);
         let model = model.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
         let reader = &self.place.project.reader;
         let (session_id, run_id) = (self.place.id.clone(), self.run_id.clone());
-        let about = reader.asked_about(session_id, run_id, model.opaque_kind()).await;
+        let kept_for = model.opaque_kind().map(|_| self.model.clone());
+        let about = reader.asked_about(session_id, run_id, kept_for).await;
         let about = about.map_err(|error| error.to_api())?;
         let AskedAbout { history, provider_data, left_out_to, depth, waits_to_join } = about;
-        let opaque = provider_data.into_iter().map(|ProviderData { part_id, kind, json }| {
-            (part_id, Opaque { kind, json: json.into() })
-        });
-        Ok(Recorded { history, opaque: opaque.collect(), left_out_to, depth, waits_to_join })
+        let opaque = BTreeMap::new();
+        Ok(Recorded { history, provider_data, opaque, left_out_to, depth, waits_to_join })
     }
 
     async fn tell(
@@ -281,13 +283,27 @@ impl Asker {
 /// What the store has of a conversation.
 struct Recorded {
     history: Vec<Message>,
-    /// By the parts that it belongs to.
+    /// What is kept for the model, whatever key it was asked with.
+    provider_data: Vec<ProviderData>,
+    /// Of that what the model is told with the key of this question, by the parts that it belongs to.
     opaque: BTreeMap<PartId, Opaque>,
     left_out_to: Option<ToolCallId>,
     /// How many sessions are above this one.
     depth: usize,
     /// Whether messages wait to join the run.
     waits_to_join: bool,
+}
+
+impl Recorded {
+    /// Other accounts of a provider cannot read what one of them was sent.
+    fn for_key(mut self, key_print: &str) -> Self {
+        let data = std::mem::take(&mut self.provider_data);
+        let own = data.into_iter().filter(|data| data.owner.key_print == key_print);
+        let opaque = own.map(|ProviderData { part_id, kind, json, .. }| {
+            (part_id, Opaque { kind, json: json.into() })
+        });
+        Self { opaque: opaque.collect(), ..self }
+    }
 }
 
 /// What stands around a conversation.
@@ -308,6 +324,10 @@ pub(super) struct Question {
     pub(super) correction: Correction,
     /// What the answer has to look like.
     output_schema: Option<OutputSchema>,
+    /// Of the key that it is asked with.
+    pub(super) key_print: String,
+    /// Whether the provider is sent something that it wanted back.
+    pub(super) gives_back: bool,
 }
 
 impl Question {
@@ -320,7 +340,15 @@ impl Question {
         // Another model counts otherwise.
         conversation.counted.take_if(|counted| counted.model.as_ref() != Some(model));
         let correction = Correction::of(&conversation, frame_tokens(&frame));
-        Self { provider, frame, conversation, correction, output_schema: None }
+        Self {
+            provider,
+            frame,
+            conversation,
+            correction,
+            output_schema: None,
+            key_print: String::new(),
+            gives_back: false,
+        }
     }
 
     /// The estimated tokens as they are, without the correction.

@@ -3,6 +3,7 @@
 mod under_way;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::fut::wrap_stream;
 use actix::prelude::*;
@@ -15,12 +16,16 @@ use iris_protocol::{
 };
 use iris_store::project::{ProjectReader, Replay};
 use iris_store::{StoreError, StoredEvent};
+use tokio::time::Instant;
 
 use super::rooms::{Subscriber, Who, durable_frame};
 use super::{Project, ring};
-use crate::connection::Outbound;
+use crate::connection::{Outbound, ReplayRoom};
 
 pub(super) use under_way::UnderWay;
+
+/// How long the rooms of one request wait for room for their replays; the others have to be read anew.
+const REPLAYS_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Most sessions of which it is remembered that they are there.
 const JOINABLE_MAX: usize = 1024;
@@ -51,6 +56,8 @@ pub(super) struct JoinRoom {
     /// As the client named it.
     pub(super) room: String,
     pub(super) since: Option<Position>,
+    /// Whether there is room for what was missed.
+    has_room: bool,
     pub(super) by: Arc<Follower>,
 }
 
@@ -63,6 +70,7 @@ impl Handler<JoinRooms> for Project {
         _: &mut Context<Self>,
     ) -> Self::Result {
         let by = Arc::new(by);
+        let until = Instant::now() + REPLAYS_WAIT_MAX;
         let number = self.under_way.begin(&by);
         let (root, project_id, user_id) =
             (self.root.reader.clone(), self.id.clone(), by.user_id.clone());
@@ -75,10 +83,19 @@ impl Handler<JoinRooms> for Project {
         });
         let joined = move |(), _: &mut Self, _: &mut Context<Self>| {
             let joined = wrap_stream(stream::iter(rooms)).then(
-                move |asked: RoomRequest, registry: &mut Self, ctx| {
+                move |asked: RoomRequest, registry: &mut Self, _| {
                     let (name, since) = asked.parts();
-                    let (asked_for, since, by) = (name.to_owned(), since.cloned(), Arc::clone(&by));
-                    registry.join(number, JoinRoom { room: asked_for, since, by }, ctx)
+                    let (room, since, by) = (name.to_owned(), since.cloned(), Arc::clone(&by));
+                    let replay_room = replay_room(Arc::clone(&by), since.is_some(), until);
+                    replay_room.into_actor(registry).then(move |replay_room, registry, ctx| {
+                        let has_room = since.is_none() || replay_room.is_some();
+                        let joined =
+                            registry.join(number, JoinRoom { room, since, has_room, by }, ctx);
+                        joined.map(move |outcome, _, _| {
+                            drop(replay_room);
+                            outcome
+                        })
+                    })
                 },
             );
             joined.collect()
@@ -111,7 +128,8 @@ impl Project {
         if let Some(code) = self.under_way.refusal(number, &room) {
             return Box::pin(actix::fut::ready(refused(join.room, code)));
         }
-        if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
+        let is_of_other = |since: &Position| since.epoch != *self.epoch;
+        if !join.has_room || join.since.as_ref().is_some_and(is_of_other) {
             self.rooms.leave(&room, &join.by.connection_id);
             let outcome = self.outcome(&join, RoomStatus::Reset, self.head);
             self.joined(&room, &join, outcome.status, ctx);
@@ -277,6 +295,11 @@ fn no_right(role: Result<Option<Role>, StoreError>) -> Option<ErrorCode> {
 fn refused(room: String, code: ErrorCode) -> RoomOutcome {
     let (status, code) = (RoomStatus::Refused, Some(code));
     RoomOutcome { room, status, from: 0, to: 0, epoch: String::new(), code }
+}
+
+/// Waits until what was missed in one room fits into the queue of who joins it.
+async fn replay_room(by: Arc<Follower>, is_needed: bool, until: Instant) -> Option<ReplayRoom> {
+    if is_needed { by.outbound.replay_room(until).await } else { None }
 }
 
 enum Missed {

@@ -12,13 +12,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use iris_protocol::{
     ConnectionId, ErrorCode, Event, EventMeta, MessageId, PartId, ProjectId, Room, SessionId,
-    StreamKind,
+    SnapshotKind,
 };
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
 
+use super::Stream;
 use crate::Metrics;
-use crate::connection::{About, CloseReason, OutFrame, Outbound, Wakers, Wants};
+use crate::connection::{
+    About, BACK_AFTER_FAILURE, CloseReason, OutFrame, Outbound, Wakers, Wants,
+};
 
 use audience::Audience;
 pub(super) use audience::{Subscriber, Who};
@@ -30,23 +33,13 @@ struct LivePart {
     id: Arc<PartId>,
     session_id: SessionId,
     message_id: MessageId,
-    kind: StreamKind,
+    kind: SnapshotKind,
+    /// Of a call.
+    tool_name: Option<String>,
     /// What was sent.
     text: String,
     /// The frame that says it all at once, until more is sent: many slow readers ask for the same one.
     snapshot: Option<Bytes>,
-}
-
-/// A piece of text, as the orchestrator shows it.
-#[derive(Debug, Clone)]
-pub(super) struct Piece {
-    pub(super) session_id: SessionId,
-    pub(super) message_id: MessageId,
-    pub(super) part_id: PartId,
-    pub(super) kind: StreamKind,
-    /// Bytes of the part before this piece.
-    pub(super) offset: u64,
-    pub(super) text: String,
 }
 
 /// The number of times that a part started over; retries will raise it.
@@ -169,9 +162,9 @@ impl Rooms {
     }
 
     /// Ends every connection that hears anything: it comes back with the position it has.
-    pub(super) fn close_all(&mut self, reason: &CloseReason) {
+    pub(super) fn close_all(&mut self) {
         for subscriber in self.audiences.values().flat_map(|all| all.all().values()) {
-            subscriber.outbound.close(reason.clone());
+            subscriber.outbound.close(CloseReason::back_after(1011, BACK_AFTER_FAILURE));
         }
         self.audiences.clear();
         self.live.clear();
@@ -241,7 +234,7 @@ impl Rooms {
     }
 
     /// Sends a piece of streaming text, and keeps it for those who join later.
-    pub(super) fn stream(&mut self, piece: Piece) {
+    pub(super) fn stream(&mut self, piece: Stream) {
         let known = self.live.get(&piece.part_id).map_or(0, |part| part.text.len() as u64);
         if known != piece.offset {
             // The rest of a part whose beginning went down with an earlier life of the registry.
@@ -252,6 +245,7 @@ impl Rooms {
             session_id: piece.session_id.clone(),
             message_id: piece.message_id.clone(),
             kind: piece.kind,
+            tool_name: piece.tool_name.clone(),
             text: String::new(),
             snapshot: None,
         });
@@ -261,16 +255,26 @@ impl Rooms {
         if !self.is_joined(&room) {
             return;
         }
-        let Piece { session_id, message_id, part_id, kind, offset, text: delta } = piece;
+        let Stream { session_id, message_id, part_id, kind, tool_name, offset, text: delta } =
+            piece;
         let r#gen = GENERATION;
         let event = match kind {
-            StreamKind::Text => {
+            SnapshotKind::Text => {
                 Event::MessageTextDelta { session_id, message_id, part_id, r#gen, offset, delta }
             }
-            StreamKind::Reasoning => Event::MessageReasoningDelta {
+            SnapshotKind::Reasoning => Event::MessageReasoningDelta {
                 session_id,
                 message_id,
                 part_id,
+                r#gen,
+                offset,
+                delta,
+            },
+            SnapshotKind::ToolInput => Event::MessageToolInputDelta {
+                session_id,
+                message_id,
+                part_id,
+                tool_name: tool_name.unwrap_or_default(),
                 r#gen,
                 offset,
                 delta,
@@ -300,7 +304,10 @@ impl Rooms {
     /// A durable event that completes a part ends its stream. Of a text that was interrupted the pieces may
     /// be more than what is left.
     fn end_of_part(&mut self, event: &StoredEvent) {
-        if matches!(event.name.as_str(), "message.text.complete" | "message.reasoning.complete") {
+        if matches!(
+            event.name.as_str(),
+            "message.text.complete" | "message.reasoning.complete" | "message.tool.call"
+        ) {
             #[derive(serde::Deserialize)]
             #[serde(rename_all = "camelCase")]
             struct Completed {
@@ -331,6 +338,7 @@ impl Rooms {
             message_id: part.message_id.clone(),
             part_id: part_id.clone(),
             kind: part.kind,
+            tool_name: part.tool_name.clone(),
             r#gen: GENERATION,
             length: text.len() as u64,
             text,

@@ -170,7 +170,7 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     let Some(first) = reader.first_words(id.clone()).await.map_err(failed)? else { return Ok(()) };
     let facts = run_facts(place, starter, &model).await.map_err(|error| error.message)?;
     let provider = model_with(&place.project, services, &model, facts.credential.as_ref());
-    let provider = provider.map_err(|error| error.message)?;
+    let (provider, _) = provider.map_err(|error| error.message)?;
     let info = services.catalog.info(&model);
     let is_price_known = info.prices().is_some();
     let spending = spending(place, run_id, starter).await.map_err(|error| error.message)?;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 /// Most bytes of [`Opaque::json`].
 pub const OPAQUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What only the kind of provider that sent it can read, such as the signature of a thought.
+/// What only the provider that sent it can read, such as the signature of a thought.
 ///
-/// Kept with the part that it belongs to and sent back to the same kind of provider byte for byte.
+/// Kept with the part that it belongs to and sent back to the same model with the same key byte for byte: its text
+/// is in a form of that kind of provider.
 /// Clients are never told of it and no log shows it: some of it is the model's own thought, encrypted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opaque {

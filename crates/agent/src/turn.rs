@@ -87,6 +87,8 @@ pub enum Input {
     },
     /// The model called a tool, and the call is whole.
     CallArrived {
+        /// The part that it was shown as while the model wrote it, if it was.
+        part_id: Option<PartId>,
         /// The tool.
         tool_name: String,
         /// The arguments; the raw text as a string where it was not a JSON object.
@@ -591,8 +593,10 @@ impl Turn {
             (Phase::Model, Input::OpaqueArrived { kind, index, opaque }) => {
                 self.opaque_arrived(kind, index, opaque, ids)
             }
-            (Phase::Model, Input::CallArrived { tool_name, input, verdict, opaque }) => {
-                let part = self.judged_call(tool_name, input, verdict, opaque, ids);
+            (Phase::Model, Input::CallArrived { part_id, tool_name, input, verdict, opaque }) => {
+                let mut made = tool_part(tool_name, input, ids);
+                made.id = part_id.unwrap_or(made.id);
+                let part = self.judged_call(made, verdict, opaque);
                 self.add_call(part)
             }
             (Phase::Model, Input::ProviderToolArrived(tool)) => {
@@ -715,14 +719,7 @@ impl Turn {
         self.fail(ApiError::new(ErrorCode::ProviderError, message).reason("output_limit"))
     }
 
-    fn judged_call(
-        &self,
-        tool_name: String,
-        input: Value,
-        verdict: Verdict,
-        opaque: Option<Opaque>,
-        ids: &dyn IdSource,
-    ) -> StepPart {
+    fn judged_call(&self, made: ToolPart, verdict: Verdict, opaque: Option<Opaque>) -> StepPart {
         let calls = self.parts.iter().filter(|open| open.part.is_call()).count();
         let verdict = if calls < self.limits.calls_per_step_max {
             verdict
@@ -736,7 +733,7 @@ impl Turn {
             Verdict::Deny(error) => (ToolState::Denied, None, Some(error)),
             Verdict::Refuse(error) => (ToolState::Error, None, Some(error)),
         };
-        let part = ToolPart { state, error, ..tool_part(tool_name, input, ids) };
+        let part = ToolPart { state, error, ..made };
         StepPart::Call { part, wait, opaque }
     }
 

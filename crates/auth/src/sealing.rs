@@ -25,6 +25,10 @@ use crate::keys::Key;
 const ID_BYTES: usize = 6;
 /// Says what the master key makes its id for. It is the same in each form of texts.
 const ID_LABEL: &[u8] = b"iris secrets at rest v1: id";
+/// Says what the master key makes the key of prints for.
+const PRINT_LABEL: &[u8] = b"iris secrets at rest v1: print";
+/// Bytes of a print.
+const PRINT_BYTES: usize = 12;
 
 /// A secret in the clear, wiped from memory when dropped. It does not show itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -170,6 +174,15 @@ impl SealingKeys {
         Ok(format!("{}.{}.{text}", direct::VERSION, key.id()))
     }
 
+    /// A code by which this server knows a secret again, as long as it has the same master key. Nobody else can
+    /// compute it, so it does not help to guess the secret.
+    pub fn print(&self, secret: &str) -> String {
+        let mut prints = self.current().prints.clone();
+        prints.update(secret.as_bytes());
+        let print = prints.finalize().into_bytes();
+        URL_SAFE_NO_PAD.encode(print.get(..PRINT_BYTES).unwrap_or_default())
+    }
+
     /// Opens a text that was sealed for what `owner` names.
     ///
     /// # Errors
@@ -255,6 +268,7 @@ impl<'a> Sealed<'a> {
 struct SealingKey {
     wrapping: Wrapping,
     direct: XChaCha20Poly1305,
+    prints: Hmac<Sha256>,
 }
 
 impl SealingKey {
@@ -263,7 +277,8 @@ impl SealingKey {
         let id = made(ID_LABEL)?;
         let id = URL_SAFE_NO_PAD.encode(id.get(..ID_BYTES).unwrap_or_default());
         let direct = XChaCha20Poly1305::new((&*made(direct::KEY_LABEL)?).into());
-        Ok(Self { wrapping: Wrapping::new(id, &*made(envelope::KEY_LABEL)?), direct })
+        let prints = keyed(&*made(PRINT_LABEL)?)?;
+        Ok(Self { wrapping: Wrapping::new(id, &*made(envelope::KEY_LABEL)?), direct, prints })
     }
 
     /// Has no dot in it.
@@ -273,10 +288,14 @@ impl SealingKey {
 }
 
 fn mac(master: &Key, label: &[u8]) -> Result<[u8; 32], AuthError> {
-    let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(master.as_bytes());
-    let mut keyed = keyed.map_err(|_| AuthError::internal("a key cannot be used"))?;
+    let mut keyed = keyed(master.as_bytes())?;
     keyed.update(label);
     Ok(keyed.finalize().into_bytes().into())
+}
+
+fn keyed(key: &[u8]) -> Result<Hmac<Sha256>, AuthError> {
+    let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(key);
+    keyed.map_err(|_| AuthError::internal("a key cannot be used"))
 }
 
 /// The label, which says what is sealed and in which form, and the parts, each with its length before it: no two

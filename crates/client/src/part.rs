@@ -94,7 +94,9 @@ impl PartTracker {
                 self.change(message_id, part_id, Reasoning, |p| p.delta(*r#gen, *offset, delta))
             }
             Event::MessagePartSnapshot { message_id, part_id, kind, r#gen, text, .. } => {
-                self.change(message_id, part_id, *kind, |p| p.snapshot(*r#gen, text))
+                // The arguments of a call are no text of the message: the call has them whole.
+                let Some(kind) = kind.text() else { return PartChange::Nothing };
+                self.change(message_id, part_id, kind, |p| p.snapshot(*r#gen, text))
             }
             Event::MessageTextComplete { message_id, part_id, text, .. } => {
                 self.complete(message_id, part_id, Text, text)
@@ -123,6 +125,7 @@ impl PartTracker {
             | Event::MessageCreated { .. }
             | Event::MessageUpdated { .. }
             | Event::MessageRemoved { .. }
+            | Event::MessageToolInputDelta { .. }
             | Event::MessageToolCall { .. }
             | Event::MessageToolResult { .. }
             | Event::MessageToolError { .. }
@@ -157,6 +160,7 @@ impl PartTracker {
             | Event::MemberAdded { .. }
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
+            | Event::ProjectDeleted { .. }
             | Event::InvitationReceived { .. }
             | Event::SessionUnread { .. }
             | Event::TokenReused { .. }

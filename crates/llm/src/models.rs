@@ -12,7 +12,7 @@ use crate::google::Google;
 use crate::health::Watched;
 use crate::ollama::Ollama;
 use crate::openai::OpenAi;
-use crate::provider::{ConfigError, ProviderConfig, ProviderKind, is_provider_name};
+use crate::provider::{ApiKey, ConfigError, ProviderConfig, ProviderKind, is_provider_name};
 use crate::{Model, Scripted};
 
 /// The registry of providers. What is not in it does not exist: there is no fallback.
@@ -25,6 +25,8 @@ pub struct Models {
     brought: BTreeSet<String>,
     /// How many tokens the models of a provider take, as the operator says.
     windows: BTreeMap<String, u64>,
+    /// The configured keys.
+    keys: BTreeMap<String, ApiKey>,
 }
 
 /// Why there is no model.
@@ -81,6 +83,7 @@ impl Models {
             // It is of those who run the server: nobody else is to see it.
             if let Some(key) = &config.api_key {
                 iris_redact::shared().learn(key.expose());
+                models.keys.insert(name.clone(), key.clone());
             }
             let is_remote = config.kind != ProviderKind::Scripted;
             let mut model = build(&name, &config)?;
@@ -141,6 +144,11 @@ impl Models {
             && !self.brought.contains(provider)
     }
 
+    /// The key with which a provider is asked for who has none of their own.
+    pub fn configured_key(&self, provider: &str) -> Option<&ApiKey> {
+        self.keys.get(provider)
+    }
+
     /// Whether a model plays a script, whatever it is asked.
     pub fn is_scripted(&self, model: &ModelRef) -> bool {
         self.scripted.contains(&model.provider_id)
@@ -188,7 +196,7 @@ fn build(provider: &str, config: &ProviderConfig) -> Result<Arc<dyn Model>, Conf
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ApiKey, ProxyUrl};
+    use crate::ProxyUrl;
 
     fn reference(provider: &str) -> ModelRef {
         ModelRef { provider_id: provider.into(), model_id: "m".into() }

@@ -333,7 +333,8 @@ impl ApiKey {
             && text.bytes().all(|byte| byte.is_ascii_graphic())
     }
 
-    pub(crate) fn expose(&self) -> &str {
+    /// The secret, for the one use that it is for.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AuthExpiry, Connected, Heartbeat, ProjectId, SubscribePayload, TransferFailure};
 
+/// The optional parts of the protocol that this server has, by their names in `connected`: who is present
+/// (`presence` in `subscribe`), arguments of calls while the model writes them (`message.tool.input.delta`), and
+/// files in binary frames of a WebSocket.
+pub const FEATURES: [&str; 3] = ["presence", "toolInput", "transfers"];
+
 /// A frame that a server sends by itself over a WebSocket or an event stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]

@@ -413,6 +413,24 @@ events! {
         /// The piece.
         delta: String,
     }
+    /// More of the arguments of a call that the model is writing. The call is a part, still `pending`; the first
+    /// of these may have nothing of the arguments yet. A call that came at once has none.
+    MessageToolInputDelta = "message.tool.input.delta" Ephemeral [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// The tool, as the model named it.
+        tool_name: String,
+        /// Rises when the part starts over.
+        r#gen: u32,
+        /// Bytes of UTF-8 of the arguments before this piece.
+        offset: u64,
+        /// The piece: JSON, cut anywhere.
+        delta: String,
+    }
     /// All that a part has so far, for a client that joins while it streams.
     MessagePartSnapshot = "message.part.snapshot" Ephemeral [Session] {
         /// The session.
@@ -422,7 +440,10 @@ events! {
         /// The part.
         part_id: PartId,
         /// What it is.
-        kind: StreamKind,
+        kind: SnapshotKind,
+        /// The tool; of the arguments of a call only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool_name: Option<String>,
         /// Rises when the part starts over.
         r#gen: u32,
         /// Bytes of UTF-8 so far.
@@ -766,6 +787,15 @@ events! {
         /// What they have not read of it now.
         unread: Unread,
     }
+    /// A project of which the user was a member is deleted.
+    ProjectDeleted = "project.deleted" Ephemeral [User] {
+        /// The project.
+        project_id: ProjectId,
+        /// Its name.
+        name: String,
+        /// Who deleted it.
+        by: UserId,
+    }
     /// Somebody invited the user; the link comes another way.
     InvitationReceived = "invitation.received" Ephemeral [User] {
         /// The invitation.
@@ -968,4 +998,36 @@ pub enum StreamKind {
     Text,
     /// What the model thinks before it answers.
     Reasoning,
+}
+
+/// What streams in a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SnapshotKind {
+    /// The answer.
+    Text,
+    /// What the model thinks before it answers.
+    Reasoning,
+    /// The arguments of a call.
+    ToolInput,
+}
+
+impl SnapshotKind {
+    /// Which text of the model it is; none for the arguments of a call.
+    pub fn text(self) -> Option<StreamKind> {
+        match self {
+            Self::Text => Some(StreamKind::Text),
+            Self::Reasoning => Some(StreamKind::Reasoning),
+            Self::ToolInput => None,
+        }
+    }
+}
+
+impl From<StreamKind> for SnapshotKind {
+    fn from(kind: StreamKind) -> Self {
+        match kind {
+            StreamKind::Text => Self::Text,
+            StreamKind::Reasoning => Self::Reasoning,
+        }
+    }
 }

@@ -48,7 +48,7 @@ pub use asyncapi::{asyncapi, asyncapi_of};
 pub use attachments::*;
 pub use audit::*;
 pub use captures::*;
-pub use connection::{Closing, ConnectionFrame, Draining, MaintenanceNotice};
+pub use connection::{Closing, ConnectionFrame, Draining, FEATURES, MaintenanceNotice};
 pub use context::*;
 pub use deprecation::*;
 pub use envelope::{
@@ -56,7 +56,7 @@ pub use envelope::{
     invalid_json,
 };
 pub use error::{ApiError, ErrorCode};
-pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
+pub use events::{Audience, Event, EventKind, EventSpec, SnapshotKind, StreamKind};
 pub use files::*;
 pub use git::*;
 pub use ids::*;

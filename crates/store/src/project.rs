@@ -99,7 +99,7 @@ pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
     PERMISSIONS_OF_SESSIONS_MAX, RulePlace, UpdatePermission,
 };
-pub use provider_data::{PROVIDER_DATA_BYTES_MAX, ProviderData};
+pub use provider_data::{DataOwner, ForgetProviderData, PROVIDER_DATA_BYTES_MAX, ProviderData};
 pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::{AskedAbout, OpenWork, ProjectReader};
@@ -136,6 +136,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../migrations/project/0008_files.sql"),
     include_str!("../migrations/project/0009_uploads.sql"),
     include_str!("../migrations/project/0010_reading_and_captures.sql"),
+    include_str!("../migrations/project/0011_provider_data_of_keys.sql"),
 ];
 
 /// The open database of a project.

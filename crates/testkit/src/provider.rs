@@ -135,6 +135,12 @@ pub mod chat {
         event(&json!({ "tool_calls": [call] }), None)
     }
 
+    /// More of the arguments of that call.
+    pub fn more_of_call(arguments: &str) -> String {
+        let call = json!({ "index": 0, "function": { "arguments": arguments } });
+        event(&json!({ "tool_calls": [call] }), None)
+    }
+
     /// The end of the answer.
     pub fn end(reason: &str) -> String {
         let usage = json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 });

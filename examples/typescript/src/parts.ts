@@ -1,6 +1,9 @@
 // Joins the pieces of streamed text, whichever way they were split, repeated or cut off
 // (docs/protocol.md, "Streaming text").
-import type { Event, StreamKind } from "./protocol.js";
+import type { Event, SnapshotKind } from "./protocol.js";
+
+/** What kind of text a part holds. */
+export type StreamKind = Exclude<SnapshotKind, "toolInput">;
 
 /** A part of a message, each time its text changes. */
 export interface Text {
@@ -72,6 +75,8 @@ export class Parts {
       }
       case "message.part.snapshot": {
         const { messageId, partId, kind, gen, text } = event.payload;
+        // The arguments of a call are no text: `message.tool.call` has them whole.
+        if (kind === "toolInput") return undefined;
         const part = this.#part(partId, messageId, kind);
         // One that was overtaken by the pieces after it says nothing new.
         const isOld = gen < part.gen || (gen === part.gen && part.text.startsWith(text));

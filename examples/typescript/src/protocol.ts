@@ -1735,8 +1735,8 @@ export interface Snapshot {
 
 export type SnapshotId = string;
 
-/** What kind of text a streaming part holds. */
-export type StreamKind = "text" | "reasoning";
+/** What streams in a part. */
+export type SnapshotKind = "text" | "reasoning" | "toolInput";
 
 /** What became of each room. */
 export interface SubscribePayload {
@@ -6034,6 +6034,23 @@ export interface EventPayloads {
     /** The piece. */
     delta: string;
   };
+  /** More of the arguments of a call that the model is writing. The call is a part, still `pending`; the first of these may have nothing of the arguments yet. A call that came at once has none. */
+  "message.tool.input.delta": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message. */
+    messageId: MessageId;
+    /** The part. */
+    partId: PartId;
+    /** The tool, as the model named it. */
+    toolName: string;
+    /** Rises when the part starts over. */
+    gen: number;
+    /** Bytes of UTF-8 of the arguments before this piece. */
+    offset: number;
+    /** The piece: JSON, cut anywhere. */
+    delta: string;
+  };
   /** All that a part has so far, for a client that joins while it streams. */
   "message.part.snapshot": {
     /** The session. */
@@ -6043,7 +6060,9 @@ export interface EventPayloads {
     /** The part. */
     partId: PartId;
     /** What it is. */
-    kind: StreamKind;
+    kind: SnapshotKind;
+    /** The tool; of the arguments of a call only. */
+    toolName?: string | null;
     /** Rises when the part starts over. */
     gen: number;
     /** Bytes of UTF-8 so far. */
@@ -6354,6 +6373,15 @@ export interface EventPayloads {
     projectId: ProjectId;
     /** What they have not read of it now. */
     unread: Unread;
+  };
+  /** A project of which the user was a member is deleted. */
+  "project.deleted": {
+    /** The project. */
+    projectId: ProjectId;
+    /** Its name. */
+    name: string;
+    /** Who deleted it. */
+    by: UserId;
   };
   /** Somebody invited the user; the link comes another way. */
   "invitation.received": {

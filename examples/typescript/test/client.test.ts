@@ -204,6 +204,18 @@ test("a client finds its server again that was killed", LIMIT, async () => {
   await talk.assertWhole();
 });
 
+test("a server that stops says when to come back, and its clients do then", LIMIT, async () => {
+  const talk = await Talk.begin();
+  const { port } = iris;
+  await iris.stop();
+  const waits = (status: Status) => (status.state === "waiting" ? status : undefined);
+  const first = await talk.until(() => talk.statuses.map(waits).find(Boolean));
+  assert.equal(first.code, 1012);
+  assert.ok(first.delayMs >= 1000 && first.delayMs <= 2000, `${first.delayMs} for ${first.reason}`);
+  await iris.start(port);
+  await talk.ended(await talk.send("say back"));
+});
+
 test("a position that the server does not know is a reset", LIMIT, async () => {
   const talk = await Talk.begin();
   await talk.ended(await talk.send("say one"));

@@ -15,6 +15,14 @@ function snapshot(gen: number, text: string): Event {
   return { type: "message.part.snapshot", payload: { ...ids, kind: "text", gen, length, text } };
 }
 
+test("the arguments of a call are no text", () => {
+  const parts = new Parts(() => assert.fail("nothing is missing"));
+  const call = { ...ids, toolName: "write", gen: 1 };
+  const piece: Event = { type: "message.tool.input.delta", payload: { ...call, offset: 0, delta: "{" } };
+  const whole: Event = { type: "message.part.snapshot", payload: { ...call, kind: "toolInput", length: 1, text: "{" } };
+  assert.deepEqual([...parts.apply(piece), ...parts.apply(whole)], []);
+});
+
 test("pieces overlap, are missing and start over", () => {
   const asked: string[] = [];
   const parts = new Parts((partId) => asked.push(partId));

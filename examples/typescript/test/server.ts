@@ -64,6 +64,12 @@ export class Iris {
     await once(child, "exit");
   }
 
+  /** Tells it to stop, and waits until it has. */
+  async stop(): Promise<void> {
+    this.#child?.kill("SIGTERM");
+    if (this.#child?.exitCode === null) await once(this.#child, "exit");
+  }
+
   async remove(): Promise<void> {
     await this.kill();
     rmSync(this.#dir, { recursive: true });

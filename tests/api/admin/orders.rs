@@ -40,7 +40,11 @@ async fn close_code(talk: &Conversation) -> u16 {
     loop {
         match patiently("the close", talk.socket.next_frame()).await {
             Ok(_) => {}
-            Err(ClientError::Closed { code, .. }) => return code,
+            Err(ClientError::Closed { code, reason }) => {
+                let wait: u64 = reason.strip_prefix("retryAfterMs=").unwrap().parse().unwrap();
+                assert!((500..=1_000).contains(&wait), "{reason}");
+                return code;
+            }
             Err(other) => panic!("{other}"),
         }
     }

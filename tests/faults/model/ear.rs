@@ -3,57 +3,105 @@
 use std::collections::{BTreeMap, HashMap};
 
 use iris_protocol::{
-    Event, EventFrame, MessageId, Part, PartId, Position, Room, RoomOutcome, RoomStatus,
-    SessionSnapshot,
+    Event, EventFrame, Message, MessageId, MessageState, Part, PartId, Position, Room, RoomOutcome,
+    RoomStatus, Session, SessionSnapshot, Usage,
 };
 
-/// What a client makes of a session.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a client makes of a session: all of its messages, and what its events tell of the session itself.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Known {
-    title: String,
-    /// The texts of each message.
-    messages: BTreeMap<MessageId, BTreeMap<PartId, String>>,
+    session: Option<Session>,
+    messages: BTreeMap<MessageId, Message>,
+}
+
+/// What no event of the room tells at once.
+fn told(session: &Session) -> Session {
+    let (usage, message_count, updated_at) = (Usage::default(), 0, 0);
+    Session { usage, message_count, updated_at, ..session.clone() }
+}
+
+/// The event of an error says neither what came before nor which of the states of failures it is.
+fn told_of(message: &Message) -> Message {
+    let message = message.clone();
+    match message.error {
+        Some(_) => {
+            let (state, finish_reason, usage) = (MessageState::Error, None, None);
+            Message { state, finish_reason, usage, ..message }
+        }
+        None => message,
+    }
 }
 
 impl Known {
     pub(super) fn of(snapshot: &SessionSnapshot) -> Self {
-        let messages = snapshot.messages.iter().map(|message| {
-            let texts = message.parts.iter().filter_map(|part| match part {
-                Part::Text { id, text, .. } => Some((id.clone(), text.clone())),
-                Part::Reasoning { .. }
-                | Part::Tool(_)
-                | Part::Subtask(_)
-                | Part::Compaction(_)
-                | Part::AnswerFormat(_)
-                | Part::Attachment(_)
-                | Part::Step { .. } => None,
-            });
-            (message.id.clone(), texts.collect())
-        });
-        Self { title: snapshot.session.title.clone(), messages: messages.collect() }
+        let messages = snapshot.messages.iter().map(|it| (it.id.clone(), told_of(it)));
+        Self { session: Some(told(&snapshot.session)), messages: messages.collect() }
     }
 
-    fn apply(&mut self, event: &Event) {
+    fn apply(&mut self, EventFrame { meta, event }: &EventFrame) {
+        let session = self.session.as_mut();
         match event {
-            Event::SessionUpdated { session } => self.title.clone_from(&session.title),
-            Event::MessageCreated { message, .. } => {
-                let texts = message.parts.iter().filter_map(|part| match part {
-                    Part::Text { id, text, .. } => Some((id.clone(), text.clone())),
-                    Part::Reasoning { .. }
-                    | Part::Tool(_)
-                    | Part::Subtask(_)
-                    | Part::Compaction(_)
-                    | Part::AnswerFormat(_)
-                    | Part::Attachment(_)
-                    | Part::Step { .. } => None,
-                });
-                self.messages.insert(message.id.clone(), texts.collect());
+            Event::SessionUpdated { session: changed } => {
+                let state = session.map_or(changed.state, |session| session.state);
+                self.session = Some(Session { state, ..told(changed) });
             }
-            Event::MessageTextComplete { message_id, part_id, text, .. } => {
-                let texts = self.messages.entry(message_id.clone()).or_default();
-                texts.insert(part_id.clone(), text.clone());
+            Event::SessionStatus { state, .. } => {
+                if let Some(session) = session {
+                    session.state = *state;
+                }
+            }
+            Event::MessageCreated { message, .. } => {
+                self.messages.insert(message.id.clone(), message.clone());
+            }
+            Event::MessageUpdated { message, .. } => {
+                self.change(&message.id, |known| {
+                    let parts = std::mem::take(&mut known.parts);
+                    *known = Message { parts, ..told_of(message) };
+                });
+            }
+            Event::MessageTextComplete { message_id, part_id, text, interrupted, .. } => {
+                let (id, text, interrupted) = (part_id.clone(), text.clone(), *interrupted);
+                let part = Part::Text { id, text, interrupted };
+                self.change(message_id, |known| known.parts.push(part));
+            }
+            Event::MessageStepFinished {
+                message_id,
+                part_id,
+                index,
+                usage,
+                price_version,
+                finish_reason,
+                ..
+            } => {
+                let part = Part::Step {
+                    id: part_id.clone(),
+                    index: *index,
+                    usage: *usage,
+                    price_version: price_version.clone(),
+                    finish_reason: *finish_reason,
+                };
+                self.change(message_id, |known| known.parts.push(part));
+            }
+            Event::MessageComplete { message_id, finish_reason, usage, .. } => {
+                self.change(message_id, |known| {
+                    known.state = MessageState::Complete;
+                    (known.finish_reason, known.usage) = (Some(*finish_reason), Some(*usage));
+                    known.completed_at = meta.at;
+                });
+            }
+            Event::MessageError { message_id, error, .. } => {
+                self.change(message_id, |known| {
+                    (known.error, known.completed_at) = (Some(error.clone()), meta.at);
+                    *known = told_of(known);
+                });
             }
             _ => {}
+        }
+    }
+
+    fn change(&mut self, id: &MessageId, change: impl FnOnce(&mut Message)) {
+        if let Some(message) = self.messages.get_mut(id) {
+            change(message);
         }
     }
 }
@@ -172,7 +220,7 @@ impl Heard {
             return Err(format!("a gap: {seq} follows {prev}, not {last}"));
         }
         (position.seq, self.is_event) = (seq, true);
-        self.known.apply(&frame.event);
+        self.known.apply(&frame);
         let ended = self.end(&frame.event);
         self.events.push(frame);
         ended

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use iris_client::{Client, ClientError, ConnectOptions};
 use iris_protocol::{
-    ErrorCode, ProjectId, Room, RoomRequest, RoomSince, ServerFrame, SessionGet, SessionList,
+    ErrorCode, ProjectId, Role, Room, RoomRequest, RoomSince, ServerFrame, SessionGet, SessionList,
     Subscribe, Unsubscribe,
 };
 use iris_testkit::{Person, Proxy, ServerProcess, patiently};
@@ -35,6 +35,7 @@ pub(super) struct Listener {
     pub(super) person: Person,
     pub(super) proxy: Proxy,
     pub(super) is_member: bool,
+    pub(super) role: Role,
     /// Nothing after this event may be heard while it is no member.
     pub(super) barred_after: Option<u64>,
     wants: watch::Sender<Wants>,
@@ -56,7 +57,8 @@ impl Listener {
         let behind = Person::new(&Client::new(proxy.url()).unwrap(), person.grant.clone());
         let line = Line { person: behind, project: project.clone(), ear: Arc::clone(&ear) };
         let listening = tokio::spawn(line.listen(wants.subscribe()));
-        Self { person, proxy, is_member: true, barred_after: None, wants, ear, listening }
+        let (is_member, role, barred_after) = (true, Role::Member, None);
+        Self { person, proxy, is_member, role, barred_after, wants, ear, listening }
     }
 
     pub(super) fn join(&self, room: &Room) {

@@ -6,14 +6,15 @@ use std::time::Duration;
 use iris_client::Client;
 use iris_protocol::{
     ActorList, AuthRegister, AuthSetup, Content, Event, EventFrame, MemberAdd, MemberRemove,
-    MessageSend, Position, ProjectId, Role, Room, RoomRequest, RoomSince, RoomStatus, RunId,
-    ServerFrame, SessionId, SessionUpdate, Subscribe,
+    MemberUpdate, MessageSend, Position, ProjectId, Role, Room, RoomRequest, RoomSince, RoomStatus,
+    RunId, ServerFrame, SessionId, SessionUpdate, Subscribe,
 };
 use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, Weather, moment, patiently};
 use tempfile::{TempDir, tempdir};
 
 use super::ear::Known;
 use super::listener::{self, Listener};
+use super::streamer::Streamer;
 use super::{LISTENERS, SESSIONS, Step};
 use crate::player::project_path;
 
@@ -25,6 +26,7 @@ pub(super) struct Play {
     listeners: Vec<Listener>,
     project: ProjectId,
     sessions: Vec<SessionId>,
+    streamer: Streamer,
     /// Runs that the server has acknowledged.
     runs: BTreeSet<RunId>,
     names: usize,
@@ -77,8 +79,10 @@ impl Play {
         for person in people {
             listeners.push(Listener::start(&server, person, &project).await);
         }
-        let (server, runs) = (Some(server), BTreeSet::new());
-        Self { data_dir, server, operator, listeners, project, sessions, runs, names: 0 }
+        let client = &listeners[0].person.client;
+        let at = client.call(Some(&project), listener::SESSIONS).await.unwrap().as_of;
+        let (server, runs, streamer) = (Some(server), BTreeSet::new(), Streamer::since(at));
+        Self { data_dir, server, operator, listeners, project, sessions, streamer, runs, names: 0 }
     }
 
     /// What was done, for whoever looks whether it was anything.
@@ -132,6 +136,7 @@ impl Play {
             Step::Fair { listener } => self.listeners[listener].proxy.set(Weather::FAIR),
             Step::Remove { listener } => self.remove(listener).await,
             Step::Add { listener } => self.add(listener).await,
+            Step::ChangeRole { listener } => self.change_role(listener).await,
             Step::Rest => self.rest().await,
             Step::Kill => self.kill().await,
             Step::Calm => self.calm().await,
@@ -187,8 +192,21 @@ impl Play {
         let user_id = Some(self.listeners[listener].person.id().clone());
         let request = MemberAdd { user_id, email: None, role: Role::Viewer };
         self.owner().client.call(Some(&self.project), request).await.unwrap();
-        self.listeners[listener].is_member = true;
-        self.listeners[listener].ask_again();
+        let listener = &mut self.listeners[listener];
+        (listener.is_member, listener.role) = (true, Role::Viewer);
+        listener.ask_again();
+    }
+
+    /// Who may less or more hears everything all the same.
+    async fn change_role(&mut self, listener: usize) {
+        let Listener { is_member, role, person, .. } = &self.listeners[listener];
+        if !is_member {
+            return;
+        }
+        let role = if *role == Role::Admin { Role::Viewer } else { Role::Admin };
+        let request = MemberUpdate { user_id: person.id().clone(), role };
+        self.owner().client.call(Some(&self.project), request).await.unwrap();
+        self.listeners[listener].role = role;
     }
 
     /// Lets everybody know at once what became of their connections.
@@ -201,6 +219,7 @@ impl Play {
 
     async fn rest(&mut self) {
         let wanted: Vec<_> = self.listeners.iter().map(Listener::go).collect();
+        self.streamer.go();
         self.clear_up();
         let under = Some(project_path(&self.project));
         let list = ActorList { kind: None, under };
@@ -245,7 +264,13 @@ impl Play {
                     }
                 }
             }
+            let heads = before.iter().filter_map(|(_, events)| events.last()?.meta.seq);
+            let head = heads.max().unwrap_or_default();
+            let (rooms, url) = (self.rooms(), self.server.as_ref().unwrap().url.clone());
+            let place = (url.as_str(), &self.project);
+            self.streamer.hear(&self.listeners[0].person, place, &rooms, head).await;
             if self.log(false).await == before {
+                self.compare_streamer(&before);
                 return self.compare(&before).await;
             }
         }
@@ -288,6 +313,16 @@ impl Play {
             events.push(*frame);
         }
         log
+    }
+
+    fn compare_streamer(&self, log: &[(Room, Vec<EventFrame>)]) {
+        let Streamer { began_at, events: heard, .. } = &self.streamer;
+        let all = log.iter().flat_map(|(_, events)| events);
+        let mut all: Vec<_> = all.filter(|frame| frame.meta.seq > Some(*began_at)).collect();
+        all.sort_by_key(|frame| frame.meta.seq);
+        let first = all.iter().zip(heard).find(|(one, other)| *one != other);
+        assert!(first.is_none(), "by event streams: {first:#?}");
+        assert_eq!(all.len(), heard.len(), "by event streams");
     }
 
     async fn compare(&self, log: &[(Room, Vec<EventFrame>)]) {

@@ -1,6 +1,7 @@
 //! What is said to a reader.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use iris_protocol::{PartId, ProjectId, SessionId, ToolCallId, UserId};
@@ -69,7 +70,10 @@ pub enum About {
     Tool(ToolCallId),
 }
 
-/// Why a connection ends: a code of docs/protocol.md and a word for people.
+/// What stands in a reason before the milliseconds after which a client may come back.
+const RETRY_AFTER: &str = "retryAfterMs=";
+
+/// Why a connection ends: a code of docs/protocol.md and a word for people, or when to come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseReason {
     /// The close code of RFC 6455 or of the 4000 range.
@@ -82,5 +86,17 @@ impl CloseReason {
     /// A close reason.
     pub fn new(code: u16, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// The end of a connection that may come back, and says when: after so long at least, and up to twice of it,
+    /// so that those that end together do not come together.
+    pub fn back_after(code: u16, least: Duration) -> Self {
+        let wait = least + least.mul_f64(fastrand::f64());
+        Self::new(code, format!("{RETRY_AFTER}{}", wait.as_millis()))
+    }
+
+    /// When the connection may come back, in milliseconds from its end, where the reason says so.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.text.strip_prefix(RETRY_AFTER)?.parse().ok()
     }
 }

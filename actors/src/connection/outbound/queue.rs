@@ -15,6 +15,9 @@ use tokio::time::Instant;
 
 use super::{About, CloseReason, OutFrame};
 
+/// How many times as long as a frame may wait replays may take.
+const REPLAYS_TAKE_MAX: u32 = 6;
+
 /// What every frame looks at comes first, in few of the processor's cache lines: with thousands of
 /// readers nearly all of them are somewhere in memory when the next frame comes.
 #[derive(Debug, Default)]
@@ -48,6 +51,10 @@ pub(super) struct Queue {
     pub(super) chunks: VecDeque<(ProjectId, Arc<OutFrame>)>,
     /// Of replays, which count against no limit but their own.
     pub(super) replay_bytes: usize,
+    /// Rooms that are being joined and have something to replay.
+    pub(super) replays_due: usize,
+    /// Since when replays wait without a pause.
+    replays_since: Option<Instant>,
     /// Projects that were lost since somebody asked.
     pub(super) lost: Vec<ProjectId>,
     /// How often one was.
@@ -154,9 +161,15 @@ impl Queue {
 
     /// Looks whether the oldest frame is too old.
     pub(super) fn is_late(&mut self, age_max: Duration, now: Instant) -> bool {
-        // A replay may take its time as long as it gets on, and so what waits behind it.
-        if self.replay_bytes > 0 && self.went > self.went_before {
-            self.looks.clear();
+        // A replay may take its time as long as it gets on, and so what waits behind it; but not forever.
+        if self.replay_bytes == 0 {
+            self.replays_since = None;
+        } else {
+            let since = *self.replays_since.get_or_insert(now);
+            let may_go_on = now.duration_since(since) < age_max * REPLAYS_TAKE_MAX;
+            if self.went > self.went_before && may_go_on {
+                self.looks.clear();
+            }
         }
         self.went_before = self.went;
         while self.looks.front().is_some_and(|(came, _)| *came <= self.went) {

@@ -189,6 +189,51 @@ fn a_replay_may_take_its_time_as_long_as_it_gets_on() {
 }
 
 #[test]
+fn replays_may_not_take_their_time_forever() {
+    let (outbound, start) = (Outbound::default(), Instant::now());
+    outbound.push_replay((0..100).map(|_| Bytes::from_static(b"past")));
+    let cx = Context::from_waker(Waker::noop());
+    let mut seconds = 0;
+    loop {
+        outbound.look(AGE_MAX, start + Duration::from_secs(seconds));
+        if outbound.is_closed() {
+            break;
+        }
+        assert!(outbound.poll_next(&cx).is_ready());
+        seconds += 5;
+    }
+    assert_eq!(seconds, 65, "a minute, and as long as a frame may wait behind it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn replays_wait_until_there_is_room_for_them() {
+    let (outbound, cx) = (Arc::new(Outbound::default()), Context::from_waker(Waker::noop()));
+    let until = Instant::now() + AGE_MAX;
+    let missed = || [Bytes::from(vec![b'x'; REPLAY_BYTES_MAX])];
+    let [first, second] = [outbound.replay_room(until).await, outbound.replay_room(until).await];
+    let third = tokio::spawn({
+        let outbound = Arc::clone(&outbound);
+        async move { outbound.replay_room(until).await.map(|room| (room, Instant::now())) }
+    });
+    for room in [first, second] {
+        assert!(room.is_some());
+        outbound.push_replay(missed());
+        drop(room);
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished());
+    }
+    assert!(outbound.poll_next(&cx).is_ready());
+    let (room, _) = third.await.unwrap().unwrap();
+    outbound.push_replay(missed());
+    drop(room);
+    assert!(outbound.replay_room(until).await.is_none(), "nobody reads");
+    assert_eq!(Instant::now(), until);
+    outbound.abandon();
+    assert!(outbound.replay_room(until + AGE_MAX).await.is_none());
+    assert_eq!(Instant::now(), until, "nobody will");
+}
+
+#[test]
 fn a_replay_that_does_not_get_on_ends_the_connection_too() {
     let (outbound, start) = (Outbound::default(), Instant::now());
     outbound.push_replay([Bytes::from_static(b"past")]);

@@ -305,6 +305,7 @@ fn refused_call() -> impl Strategy<Value = Input> {
 fn call_with(verdict: impl Strategy<Value = Verdict>) -> impl Strategy<Value = Input> {
     let tool_name = select(vec!["read", "write"]);
     (tool_name, any::<u8>(), verdict).prop_map(|(tool_name, number, verdict)| Input::CallArrived {
+        part_id: None,
         tool_name: tool_name.to_owned(),
         input: json!({ "number": number }),
         verdict,

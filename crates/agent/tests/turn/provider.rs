@@ -52,6 +52,7 @@ fn what_the_provider_wants_back_is_recorded_with_its_part() {
     assert_eq!(scene.step(wants_back(StreamKind::Text, 1, "\"old\"")), []);
     assert_eq!(scene.step(wants_back(StreamKind::Text, 1, "\"new\"")), []);
     scene.step(Input::CallArrived {
+        part_id: None,
         tool_name: "read".into(),
         input: arguments(),
         verdict: Verdict::Run,

@@ -65,7 +65,7 @@ pub(crate) fn says_in(index: u32, text: &str) -> Input {
 
 pub(crate) fn calls(tool_name: &str, verdict: Verdict) -> Input {
     let tool_name = tool_name.to_owned();
-    Input::CallArrived { tool_name, input: arguments(), verdict, opaque: None }
+    Input::CallArrived { part_id: None, tool_name, input: arguments(), verdict, opaque: None }
 }
 
 pub(crate) fn finishes(reason: FinishReason) -> Input {

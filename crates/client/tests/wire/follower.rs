@@ -238,7 +238,7 @@ async fn attempts_end_at_the_limit() {
 async fn a_server_that_asks_for_time_gets_it() {
     let fake = Fake::start().await;
     let (mut follower, peer) = joined(&fake).await;
-    peer.close(1012, r#"{"retryAfterMs":60}"#).await;
+    peer.close(1012, "retryAfterMs=60").await;
     let Update::Reconnecting { delay, .. } = next(&mut follower).await else {
         panic!("expected a new attempt")
     };

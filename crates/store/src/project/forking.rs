@@ -285,8 +285,10 @@ impl ForkSession {
         part: &StoredPart,
         id: &PartId,
     ) -> Result<(), StoreError> {
-        let sql = "INSERT INTO provider_data (part_id, message_id, kind, data)
-                   SELECT ?2, ?3, kind, data FROM provider_data WHERE part_id = ?1";
+        let sql = "INSERT INTO provider_data
+                       (part_id, message_id, kind, data, provider_id, model_id, key_print)
+                   SELECT ?2, ?3, kind, data, provider_id, model_id, key_print
+                   FROM provider_data WHERE part_id = ?1";
         let key = [part.id.as_str(), id.as_str(), message_id.as_str()];
         conn.prepare_cached(sql)?.execute(key)?;
         let sql = "INSERT INTO compactions (part_id, message_id, session_id, run_number)

@@ -2,10 +2,10 @@
 
 use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, CaptureId, CapturePage, CapturedExchange,
-    Capturing, File, FileLock, FileVersionPage, Message, MessageId, MessagePage, PermissionId,
-    PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run, RunId, RunPage,
-    SearchPage, Session, SessionId, SessionPage, SessionSnapshot, SnapshotId, SnapshotPage,
-    SubtaskPart, Todo, ToolCallId, ToolId, UsageReport, UsageTotals, UserId,
+    Capturing, File, FileLock, FileVersionPage, Message, MessageId, MessagePage, ModelRef,
+    PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
+    RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, SnapshotId,
+    SnapshotPage, SubtaskPart, Todo, ToolCallId, ToolId, UsageReport, UsageTotals, UserId,
 };
 
 use super::{
@@ -397,7 +397,8 @@ impl ProjectReader {
     }
 
     /// What a model is asked about, in one query: each has its way to another thread, and every step of every
-    /// run asks for all of it. `kind` is that of the data of its provider; none for one that keeps nothing.
+    /// run asks for all of it. `model` is the one whose data is wanted, with any key; none for one that keeps
+    /// nothing.
     ///
     /// # Errors
     /// As [`ProjectReader::history`].
@@ -405,13 +406,13 @@ impl ProjectReader {
         &self,
         session_id: SessionId,
         run_id: RunId,
-        kind: Option<&'static str>,
+        model: Option<ModelRef>,
     ) -> Result<AskedAbout, StoreError> {
         let read = move |conn: &_| {
-            let data = |kind| provider_data::of_history(conn, &session_id, &run_id, kind);
+            let data = |model| provider_data::of_history(conn, &session_id, &run_id, model);
             Ok(AskedAbout {
                 history: pages::history(conn, &session_id, &run_id)?,
-                provider_data: kind.map(data).transpose()?.unwrap_or_default(),
+                provider_data: model.as_ref().map(data).transpose()?.unwrap_or_default(),
                 left_out_to: context::left_out_to(conn, &session_id)?,
                 depth: family::above(conn, &session_id)?.len(),
                 waits_to_join: joining::has_joining(conn, &run_id)?,

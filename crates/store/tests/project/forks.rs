@@ -27,6 +27,10 @@ fn fork(message_id: Option<MessageId>) -> ForkSession {
     }
 }
 
+fn asked_model() -> ModelRef {
+    ModelRef { provider_id: "p".into(), model_id: "m".into() }
+}
+
 /// With a run whose call has a long input and an output beyond what the model read, and of which the
 /// provider wants something back.
 async fn with_conversation() -> Fixture {
@@ -36,6 +40,7 @@ async fn with_conversation() -> Fixture {
     let parts = vec![text(1, &"long ".repeat(4_000)), NewPart::Tool(ToolPart { input, ..made })];
     let kept = ProviderData {
         part_id: PartId::from_bits(2_000_001),
+        owner: DataOwner { model: asked_model(), key_print: "p".into() },
         kind: "k".into(),
         json: "{\"b\":1, \"a\":2}".into(),
     };
@@ -90,11 +95,12 @@ async fn a_fork_has_all_that_the_model_is_given_and_each_blob_is_counted() {
     assert_eq!(plain(&messages), plain(&source));
     let run = messages[1].run_id.clone().unwrap();
     let opaque = async |session, run| {
-        reader.asked_about(session, run, Some("k")).await.unwrap().provider_data
+        reader.asked_about(session, run, Some(asked_model())).await.unwrap().provider_data
     };
     let own = opaque(session_id(), run_id(1)).await;
     let taken_along = opaque(fork_id(), run.clone()).await;
     assert_eq!((taken_along.len(), &taken_along[0].json), (1, &own[0].json));
+    assert_eq!(taken_along[0].owner, own[0].owner);
     assert_eq!(taken_along[0].part_id, *messages[1].parts[0].id());
     let run = reader.run(run).await.unwrap().unwrap();
     assert_eq!((run.status, run.usage), (RunStatus::Completed, Usage::default()));

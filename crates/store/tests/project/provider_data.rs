@@ -1,7 +1,7 @@
-//! What providers want back is kept with its part, for their kind alone, and nobody else sees it.
+//! What providers want back is kept with its part, for the model that said it alone, and nobody else sees it.
 
-use iris_protocol::{FinishReason, PartId, RunStatus, ToolState};
-use iris_store::project::{FinishRun, ProviderData, RecordStep};
+use iris_protocol::{FinishReason, ModelRef, PartId, RunStatus, ToolState};
+use iris_store::project::{DataOwner, FinishRun, ForgetProviderData, ProviderData, RecordStep};
 
 use crate::fixture::{
     Fixture, accept, call, end_of_step, finish, run_id, session_id, start, step, text,
@@ -10,17 +10,27 @@ use crate::fixture::{
 /// Numbers, escapes and spaces that no parser would write so.
 const ODD: &str = r#"{"signature": "\u00e9\/",  "n":1.50e1}"#;
 
-fn data(part: u128, kind: &str, json: &str) -> ProviderData {
-    ProviderData { part_id: PartId::from_bits(part), kind: kind.into(), json: json.into() }
+fn model(provider: &str) -> ModelRef {
+    ModelRef { provider_id: provider.into(), model_id: "m".into() }
 }
 
-async fn kept(fixture: &Fixture, run: u128, kind: &'static str) -> Vec<ProviderData> {
+fn owner(provider: &str) -> DataOwner {
+    DataOwner { model: model(provider), key_print: "p".into() }
+}
+
+fn data(part: u128, provider: &str, json: &str) -> ProviderData {
+    let (part_id, kind) = (PartId::from_bits(part), "k".into());
+    ProviderData { part_id, owner: owner(provider), kind, json: json.into() }
+}
+
+async fn kept(fixture: &Fixture, run: u128, provider: &'static str) -> Vec<ProviderData> {
     let reader = fixture.database().reader();
-    reader.asked_about(session_id(), run_id(run), Some(kind)).await.unwrap().provider_data
+    let asked = reader.asked_about(session_id(), run_id(run), Some(model(provider)));
+    asked.await.unwrap().provider_data
 }
 
 #[tokio::test]
-async fn it_comes_back_byte_for_byte_to_its_kind_and_to_nobody_else() {
+async fn it_comes_back_byte_for_byte_to_its_model_and_to_nobody_else_until_it_is_forgotten() {
     let fixture = Fixture::with_run().await;
     let parts = vec![text(1, "one"), call(1, ToolState::Completed)];
     let first = data(2_000_001, "anthropic", ODD);
@@ -47,6 +57,13 @@ async fn it_comes_back_byte_for_byte_to_its_kind_and_to_nobody_else() {
     // The run after it has it too.
     fixture.write(accept(2)).await.unwrap();
     fixture.write(start(2)).await.unwrap();
+    assert_eq!(kept(&fixture, 2, "anthropic").await, [first.clone()]);
+
+    let forget = |owner| ForgetProviderData { session_id: session_id(), owner };
+    let other_key = DataOwner { key_print: "q".into(), ..owner("anthropic") };
+    fixture.write(forget(other_key)).await.unwrap();
+    fixture.write(forget(owner("openai"))).await.unwrap();
+    assert_eq!(kept(&fixture, 2, "openai").await, []);
     assert_eq!(kept(&fixture, 2, "anthropic").await, [first]);
 }
 
