@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iris_protocol::{ErrorCode, ModelRef};
 
@@ -25,6 +26,8 @@ pub struct Models {
     brought: BTreeSet<String>,
     /// How many tokens the models of a provider take, as the operator says.
     windows: BTreeMap<String, u64>,
+    /// How long the most patient provider may let nothing be heard.
+    silence: Duration,
 }
 
 /// Why there is no model.
@@ -75,6 +78,7 @@ impl Models {
             if let Some(tokens) = config.context_tokens {
                 models.windows.insert(name.clone(), tokens.into());
             }
+            models.silence = models.silence.max(config.limits.silence());
             if config.kind == ProviderKind::Scripted {
                 models.scripted.insert(name.clone());
             }
@@ -149,6 +153,11 @@ impl Models {
     /// How many tokens a model takes in all, where that is known.
     pub fn context_window(&self, model: &ModelRef) -> Option<u64> {
         self.windows.get(&model.provider_id).copied()
+    }
+
+    /// How long a provider may let nothing be heard until its adapter gives up, the most patient one of all.
+    pub fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// What to say when nobody chose a model.
