@@ -104,7 +104,8 @@ fn is_piece(event: &Event) -> bool {
         event,
         Ok(ModelEvent::TextDelta { .. }
             | ModelEvent::ReasoningDelta { .. }
-            | ModelEvent::ToolInputDelta { .. })
+            | ModelEvent::ToolInputDelta { .. }
+            | ModelEvent::UsageSoFar(_))
     )
 }
 
@@ -149,6 +150,17 @@ fn join(batch: &mut Vec<Event>, came: Vec<Event>) {
                 Some(Ok(ModelEvent::ToolInputDelta { call_id, fragment })),
                 Ok(ModelEvent::ToolInputDelta { call_id: next, fragment: more }),
             ) if *call_id == next => fragment.push_str(&more),
+            (Some(Ok(ModelEvent::UsageSoFar(before))), Ok(ModelEvent::UsageSoFar(usage))) => {
+                *before = usage;
+            }
+            // Counts that come with each piece do not part the pieces: the last ones count.
+            (Some(last), Ok(ModelEvent::UsageSoFar(usage))) if is_piece(last) => {
+                let at = batch.len() - 1;
+                match at.checked_sub(1).and_then(|before| batch.get_mut(before)) {
+                    Some(Ok(ModelEvent::UsageSoFar(before))) => *before = usage,
+                    _ => batch.insert(at, Ok(ModelEvent::UsageSoFar(usage))),
+                }
+            }
             (_, event) => {
                 if let Ok(ModelEvent::ToolCall { call_id, .. }) = &event {
                     leave_out_input(batch, call_id);
@@ -237,6 +249,23 @@ mod tests {
         join(&mut later, [piece("a", "5"), call("a")].into_iter().map(Ok).collect());
         let rest = [piece("a", "5"), call("a")];
         assert_eq!(later.into_iter().map(Result::unwrap).collect::<Vec<_>>(), rest);
+    }
+
+    #[test]
+    fn counts_that_come_with_each_piece_do_not_part_the_pieces() {
+        let used = |output_tokens| {
+            let tokens = iris_protocol::Usage { output_tokens, ..Default::default() };
+            ModelEvent::UsageSoFar(tokens.into())
+        };
+        let end = || ModelEvent::TextEnd { index: 0 };
+        let batch =
+            [used(1), used(2), text(0, "a"), used(3), text(0, "b"), used(4), end(), used(5)];
+        let mut joined = Vec::new();
+        for event in batch {
+            join(&mut joined, vec![Ok(event)]);
+        }
+        let joined: Result<Vec<_>, _> = joined.into_iter().collect();
+        assert_eq!(joined.unwrap(), [used(4), text(0, "ab"), end(), used(5)]);
     }
 
     #[tokio::test(start_paused = true)]

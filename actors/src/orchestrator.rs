@@ -7,6 +7,7 @@ mod drafts;
 mod environment;
 mod giving_back;
 mod instructions;
+mod metering;
 mod model;
 mod nested;
 mod outputs;
@@ -55,9 +56,11 @@ use compaction::Summaries;
 use drafts::Drafts;
 use environment::Environment;
 use giving_back::provider_data;
+use metering::Meter;
 use pause::Paused;
 use tool::ToolRuns;
 
+pub(crate) use metering::Meter as AnswerMeter;
 pub(crate) use nested::ToldInstructions;
 pub(crate) use tasks::end_tasks;
 
@@ -138,10 +141,14 @@ pub(crate) struct Orchestrator {
     /// What calls asked that run.
     asked: people::Asked,
     checkpoints: Checkpoints,
+    /// What the answer on its way used so far.
+    meter: Option<Meter>,
     /// How the open step is charged for, once a model said what it used.
     charged: Option<Charged>,
     /// Who can read what the provider of the open step wants back.
     data_owner: Option<DataOwner>,
+    /// What the provider said of the open step.
+    said: Said,
     /// Since when it works without having waited for people: milliseconds since 1970 UTC.
     works_since: i64,
     /// When the time of a waiting call is over.
@@ -194,9 +201,11 @@ impl Orchestrator {
             tools: ToolRuns::default(),
             asked: people::Asked::default(),
             checkpoints: Checkpoints::default(),
+            meter: None,
             charged: None,
             data_owner: None,
             drafts: Drafts::default(),
+            said: Said::default(),
             works_since: assignment_at,
             expiries: HashMap::new(),
             has_tasks,
@@ -708,7 +717,10 @@ fn new_part(part: StepPart) -> NewPart {
 impl Orchestrator {
     fn recorded_step(&mut self, step: StepEnd) -> RecordedStep {
         let StepEnd { part_id, index, usage, finish_reason } = step;
-        RecordedStep { part_id, index, usage, finish_reason, spent: self.spent() }
+        let Said { answered_by, finish_reason: raw_finish_reason, .. } =
+            std::mem::take(&mut self.said);
+        let spent = self.spent();
+        RecordedStep { part_id, index, usage, answered_by, finish_reason, raw_finish_reason, spent }
     }
 
     /// How what was used since the last record is charged for.
@@ -716,10 +728,11 @@ impl Orchestrator {
         let now = self.services().clock.now_ms();
         let since = std::mem::replace(&mut self.works_since, now);
         let wall_time_ms = u64::try_from(now.saturating_sub(since)).unwrap_or(0);
-        let charged = self.charged.take();
-        let (model, price_version) =
-            charged.map_or((None, None), |it| (Some(it.model), it.price_version));
-        Spent { model, price_version, wall_time_ms }
+        self.settle_meter();
+        let Some(Charged { model, price_version, at_least }) = self.charged.take() else {
+            return Spent { wall_time_ms, ..Spent::default() };
+        };
+        Spent { model: Some(model), price_version, at_least_nano_usd: at_least, wall_time_ms }
     }
 }
 
@@ -727,6 +740,19 @@ impl Orchestrator {
 struct Charged {
     model: ModelRef,
     price_version: Option<String>,
+    /// What is known of the cost where not all of it is.
+    at_least: i64,
+}
+
+/// What a provider said of a step, as it is recorded.
+#[derive(Default)]
+struct Said {
+    /// The model that answers, where it is another one than was asked.
+    answered_by: Option<String>,
+    /// Its word for the end.
+    finish_reason: Option<String>,
+    /// Whether a summary could stand for something of what it was asked.
+    may_be_shorter: bool,
 }
 
 /// Tell: what people said about a waiting call is recorded.

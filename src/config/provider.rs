@@ -29,6 +29,9 @@ pub(super) fn provider(
     settings.context_tokens = section.parse("context_tokens", parse::tokens)?;
     settings.proxy = section.parse_secret("proxy", parse::proxy)?;
     settings.ca_file = section.parse("ca_file", parse::path)?;
+    let first_byte = section.parse("first_byte_seconds", parse::seconds)?;
+    settings.limits =
+        settings.limits.waiting(first_byte, section.parse("idle_seconds", parse::seconds)?);
     settings.chat = chat(&mut section)?;
     debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
 
@@ -95,6 +98,8 @@ fn unused(kind: ProviderKind, section: &Section) -> Vec<&'static str> {
         "proxy",
         "proxy_file",
         "ca_file",
+        "first_byte_seconds",
+        "idle_seconds",
     ];
     let is_unused = |key: &&'static str| match kind {
         ProviderKind::Scripted => !matches!(*key, "script" | "kind" | "context_tokens"),

@@ -671,6 +671,18 @@ pub(super) const PROVIDERS: &[Key] = &[
         Path("/etc/iris/ca.pem"),
         "certificates in PEM that are trusted besides those of the system",
     ),
+    key(
+        "first_byte_seconds",
+        "`120`",
+        Whole("seconds", 1, SECONDS_MAX),
+        "how long an answer may take to begin; more for slow models on a machine of one's own",
+    ),
+    key(
+        "idle_seconds",
+        "`120`",
+        Whole("seconds", 1, SECONDS_MAX),
+        "how long an answer may be silent in the middle",
+    ),
     key("stream_options", "`true`", Switch, "`openai-compatible`: whether usage is asked for"),
     key(
         "parallel_tool_calls",

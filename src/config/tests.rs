@@ -612,6 +612,8 @@ fn what_providers_differ_in_is_read() {
         ("IRIS_PROVIDERS__LOCAL__CA_FILE", "/etc/ca.pem"),
         ("IRIS_PROVIDERS__O__KIND", "ollama"),
         ("IRIS_PROVIDERS__O__CONTEXT_TOKENS", "32768"),
+        ("IRIS_PROVIDERS__O__FIRST_BYTE_SECONDS", "900"),
+        ("IRIS_PROVIDERS__O__IDLE_SECONDS", "60"),
         ("IRIS_PROVIDERS__O__REASONING", "off"),
     ];
     variables.extend(LOCAL);
@@ -637,6 +639,13 @@ fn what_providers_differ_in_is_read() {
     let ollama = ProviderConfig {
         context_tokens: Some(32_768),
         reasoning: Some(Reasoning::Off),
+        // Who may begin that late may also work that long without a sign of it.
+        limits: iris_llm::Limits {
+            first_byte: Duration::from_secs(900),
+            idle: Duration::from_secs(60),
+            progress: Duration::from_secs(900),
+            ..iris_llm::Limits::default()
+        },
         ..ProviderConfig::new(ProviderKind::Ollama)
     };
     assert_eq!(config.providers["o"], ollama);

@@ -157,6 +157,24 @@ async fn a_provider_that_wants_to_be_left_alone_is_by_every_session() {
 }
 
 #[tokio::test]
+async fn who_is_not_asked_has_not_failed() {
+    let later = Reply::status(429, "slow down").header("retry-after-ms", "400");
+    let (_app, mut ann, provider) = patient(1, vec![later, chat::says("one")], |_| {}).await;
+    let mut bob = ann.person.conversation_in(&ann.project).await;
+    let error = ann.ask("hello").await.error.unwrap();
+    assert_eq!(code_of(&error), (ErrorCode::ProviderError, "rate_limited"));
+    // It has its one attempt once the provider may be asked again.
+    let run = bob.send_message("hello").await.run_id;
+    let (attempt, class, delay_ms) = wait_of(&mut bob).await;
+    assert!(
+        attempt == 1 && class == "rate_limited" && delay_ms > 0,
+        "{attempt} {class} {delay_ms}"
+    );
+    assert_eq!(bob.run_ended(&run).await, RunStatus::Completed);
+    assert_eq!(provider.asked().len(), 2);
+}
+
+#[tokio::test]
 async fn a_wait_that_would_be_too_long_is_an_error_that_says_how_long() {
     let later = Reply::status(429, "slow down").header("retry-after", "121");
     let (_app, mut ann, _provider) = patient(5, vec![later], |_| {}).await;

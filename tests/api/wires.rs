@@ -15,12 +15,14 @@ use iris_agent::RetryLimits;
 use iris_llm::ProviderConfig;
 use iris_protocol::{
     ErrorCode, Event, Message, MessageState, ModelRef, RunStatus, SessionState, SessionUpdate,
+    UsageGet, UsageTotals,
 };
 use iris_testkit::{
-    AppOptions, Conversation, Dialect, FakeProvider, Reply, TestApp, spawn_app_with,
+    AppOptions, Conversation, Dialect, FakeProvider, Person, Reply, TestApp, spawn_app_with,
 };
 
 use crate::code_of;
+use crate::usage::set_price;
 
 /// A session whose model's provider speaks one wire.
 struct Talk {
@@ -123,6 +125,18 @@ impl Talk {
             panic!("{event:?}")
         };
         (attempt.unwrap(), class.unwrap(), delay_ms.unwrap())
+    }
+
+    /// What its session used in all.
+    async fn used(&self) -> UsageTotals {
+        let session_id = Some(self.ann.session.clone());
+        self.ann.call(UsageGet { session_id, ..UsageGet::default() }).await.unwrap().total
+    }
+
+    /// Sets the price of its model: a thousand billionths of a dollar for each token.
+    async fn set_price(&self, admin: &Person) {
+        let model = (self.dialect.kind().as_str(), "m");
+        set_price(admin, model, 1_000_000_000, 1_000_000_000).await;
     }
 
     /// The body of the request of that number.

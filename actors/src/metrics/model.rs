@@ -143,6 +143,10 @@ impl Answer {
         let counters = &self.services.metrics.models;
         match event {
             Ok(ModelEvent::Start { .. }) => return,
+            Ok(ModelEvent::UsageSoFar(usage)) => {
+                self.usage = Some(usage.clone());
+                return;
+            }
             Ok(ModelEvent::Usage(usage)) => self.usage = Some(usage.clone()),
             Ok(ModelEvent::Finish { .. }) => self.outcome = "finished",
             Ok(_) => {}

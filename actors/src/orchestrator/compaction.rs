@@ -11,13 +11,14 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use iris_agent::compaction::Draft;
+use iris_agent::tokens::text_tokens;
 use iris_agent::{Input, Summary};
-use iris_llm::{Finish, ModelEvent, ModelStream};
+use iris_llm::{Finish, ModelEvent, ModelRequest, ModelStream, Pulse};
 use iris_protocol::{Agent, ApiError, CapturePurpose, ErrorCode, ModelRef};
 use tracing::{Instrument, Span};
 
 use super::Orchestrator;
-use super::model::{Call, MODEL_BUDGET, model_error};
+use super::model::{Call, model_error, pulse_of};
 use super::question::{Asker, Question};
 use crate::agents::{COMPACTION_AGENT, find_agent, request_of};
 use crate::metrics::counted;
@@ -55,6 +56,8 @@ struct Drafted {
     question: Question,
     /// Which model makes it.
     model: ModelRef,
+    /// The estimated tokens of what that is asked.
+    tokens: u64,
     /// Whether another model makes it than the one that answers.
     is_by_another: bool,
 }
@@ -95,12 +98,12 @@ impl Orchestrator {
             run.id = self.assignment.run.id.as_str(),
             model = self.model_name(),
         );
-        let events = self.summary(squeezed, &span);
+        let work = self.begin_question("Compact");
+        let events = self.summary(squeezed, pulse_of(&work), &span);
         self.attempt = 1;
         let handled = wrap_stream::<_, Self>(events).map(move |event, orchestrator, ctx| {
             span.in_scope(|| orchestrator.summary_event(event, ctx));
         });
-        let work = self.vitals.begin("Compact", MODEL_BUDGET);
         let ended = handled.finish().map(move |(), orchestrator, _| {
             orchestrator.model.take_if(|call| call.number == number);
         });
@@ -117,7 +120,7 @@ impl Orchestrator {
     }
 
     /// The model's summary. Dropping the stream ends the request.
-    fn summary(&self, squeezed: u32, span: &Span) -> Events {
+    fn summary(&self, squeezed: u32, pulse: Pulse, span: &Span) -> Events {
         let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
         let secrets = asker.place.project.kept.secrets.clone();
         let shrinks = !self.assignment.run.compacts;
@@ -145,10 +148,14 @@ impl Orchestrator {
             let bytes = usize::try_from(bytes_max).unwrap_or(usize::MAX);
             let draft = Draft::of(&question.conversation, room, bytes);
             let draft = draft.ok_or_else(nothing_left)?;
-            let request = request_of(&agent, &model, info.facts, words(&draft));
+            let words = words(&draft);
+            let tokens = text_tokens(&agent.prompt) + text_tokens(&words);
+            let request = request_of(&agent, &model, info.facts, words);
+            let cache_key = Some(asker.place.id.to_string());
+            let request = ModelRequest { cache_key, pulse: Some(pulse), ..request };
             let events = asker.ask(CapturePurpose::Summary, &model, &provider, request).await;
             let events = counted(&asker.place.services, &model, events);
-            Ok((Drafted { draft, question, model, is_by_another }, events))
+            Ok((Drafted { draft, question, model, tokens, is_by_another }, events))
         };
         let opened = stream::once(opened.instrument(span.clone()));
         let events =
@@ -169,10 +176,20 @@ impl Orchestrator {
         if let Some(call) = &self.model {
             call.work.progress();
         }
+        if let Ok(Told::Event(event)) = &event {
+            let used = self.meter.as_mut().and_then(|meter| meter.hear(event));
+            self.inputs.extend(used.map(Input::UsageArrived));
+        }
         match event {
             Ok(Told::Drafted(drafted)) => {
+                self.meter(drafted.model.clone(), drafted.tokens);
                 self.summaries.writing =
                     Some(Summarizing { drafted: *drafted, text: String::new() });
+            }
+            Ok(Told::Event(ModelEvent::Start { model, .. })) => {
+                let writing = self.summaries.writing.as_ref();
+                let asked = writing.map(|writing| writing.drafted.model.clone());
+                self.note_answerer(asked.as_ref(), &model);
             }
             Ok(Told::Event(ModelEvent::TextDelta { text, .. })) => self.take_summary(&text),
             Ok(Told::Event(ModelEvent::Usage(usage))) => {
@@ -180,11 +197,15 @@ impl Orchestrator {
                 let usage = self.charged(writing.drafted.model.clone(), &usage);
                 self.input(Input::UsageArrived(usage), ctx);
             }
-            Ok(Told::Event(ModelEvent::Finish { reason, .. })) => self.summarized(reason, ctx),
+            Ok(Told::Event(ModelEvent::Finish { reason, raw })) => {
+                self.note_end(&raw);
+                self.summarized(reason, ctx);
+            }
             // It is asked for words alone.
             Ok(Told::Event(_)) => {}
             Err(error) => self.model_failed(error, ctx),
         }
+        self.advance(ctx);
     }
 
     fn take_summary(&mut self, text: &str) {

@@ -3,11 +3,13 @@
 
 use futures_util::{StreamExt, stream};
 use iris_agent::StepPart;
-use iris_llm::{ErrorClass, ModelError, ModelStream};
+use iris_agent::compaction::Draft;
+use iris_llm::{ErrorClass, ModelError, ModelRequest, Pulse};
 use iris_protocol::{ApiError, CapturePurpose};
 use iris_store::WriteContext;
 use iris_store::project::{DataOwner, ForgetProviderData, ProviderData};
 
+use super::model::{Answering, Asking};
 use super::question::{Asker, Question};
 use crate::metrics::counted;
 use crate::record;
@@ -16,39 +18,45 @@ use crate::record;
 const NAMES_OF_DATA: &[&str] = &["encrypted", "signature", "thinking", "thought", "reasoning"];
 
 impl Asker {
-    /// The answer to a question, and who can read what its provider wants back with it. Where the provider
-    /// refuses what it wanted back before, that is forgotten, and the question asked once more without it.
+    /// The answer to a question. Where the provider refuses what it wanted back before, that is forgotten, and the
+    /// question asked once more without it.
     ///
     /// # Errors
     /// As [`Asker::next_question`].
     pub(super) async fn answer(
         &self,
         question: Question,
-    ) -> Result<(DataOwner, ModelStream), ApiError> {
+        pulse: Pulse,
+    ) -> Result<Answering, ApiError> {
         if !question.gives_back {
-            return Ok(self.put(question).await);
+            return Ok(self.put(question, pulse).await);
         }
-        let (owner, mut events) = self.put(question).await;
+        let (asking, mut events) = self.put(question, pulse.clone()).await;
         let first = events.next().await;
         if let Some(Err(error)) = &first
             && refuses_data(error)
         {
             let provider = &self.model.provider_id;
             tracing::warn!(provider, %error, "a provider refuses what it wanted back");
-            let (session_id, owner) = (self.place.id.clone(), owner.clone());
+            let (session_id, owner) = (self.place.id.clone(), asking.owner);
             let forget = ForgetProviderData { session_id, owner };
             let (project, context) = (&self.place.project.address, WriteContext::default());
             record(project, forget, context).await.map_err(|error| error.to_api())?;
-            return Ok(self.put(self.next_question().await?).await);
+            return Ok(self.put(self.next_question().await?, pulse).await);
         }
-        Ok((owner, stream::iter(first).chain(events).boxed()))
+        Ok((asking, stream::iter(first).chain(events).boxed()))
     }
 
-    async fn put(&self, question: Question) -> (DataOwner, ModelStream) {
-        let owner = DataOwner { model: self.model.clone(), key_print: question.key_print.clone() };
+    async fn put(&self, question: Question, pulse: Pulse) -> Answering {
+        let asking = Asking {
+            tokens: question.tokens(),
+            may_be_shorter: Draft::is_possible(&question.conversation),
+            owner: DataOwner { model: self.model.clone(), key_print: question.key_print.clone() },
+        };
         let (provider, request) = question.into_request(self);
+        let request = ModelRequest { pulse: Some(pulse), ..request };
         let events = self.ask(CapturePurpose::Answer, &self.model, &provider, request).await;
-        (owner, counted(&self.place.services, &self.model, events))
+        (asking, counted(&self.place.services, &self.model, events))
     }
 }
 

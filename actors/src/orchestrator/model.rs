@@ -9,7 +9,9 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{ApprovalRequest, Input, Opaque, ProviderTool, Verdict, Wait};
-use iris_llm::{Charge, Finish, ModelError, ModelEvent, ReportedUsage, parse_arguments};
+use iris_llm::{
+    Finish, ModelError, ModelEvent, ModelStream, Pulse, ReportedUsage, parse_arguments,
+};
 use iris_protocol::{
     Agent, ApiError, Approval, ApprovalState, ErrorCode, ModelRef, PermissionAction, Remember,
     RunId, StreamKind, ToolCallId, Usage, UserId,
@@ -25,7 +27,7 @@ use tracing::{Instrument, Span};
 use super::compaction::is_too_long;
 use super::drafts::Drafts;
 use super::question::Asker;
-use super::{Assignment, Charged, Orchestrator};
+use super::{Assignment, Orchestrator, Said};
 use crate::agents::find_agent;
 use crate::permissions;
 use crate::project::Secrets;
@@ -33,23 +35,27 @@ use crate::session::{SessionPlace, may_start, users_of, with_starter};
 use crate::supervision::Work;
 use crate::toolbox::{kept_away, tools_of};
 
-/// How long a model may say nothing before the orchestrator counts as stuck. Providers give up sooner.
-pub(super) const MODEL_BUDGET: Duration = Duration::from_mins(4);
+/// How long a model may say nothing before the orchestrator counts as stuck.
+const MODEL_BUDGET: Duration = Duration::from_mins(4);
+/// How much longer than the adapters of providers, which give up by themselves.
+const SPARE_BUDGET: Duration = Duration::from_mins(1);
+/// Most bytes of a name or a word of a provider that are kept with a step.
+const WORD_BYTES_MAX: usize = 256;
 
 /// A question to the model that is being answered.
 pub(super) struct Call {
     /// Which one of the run it is.
     pub(super) number: u64,
     pub(super) task: SpawnHandle,
-    pub(super) work: Work,
+    pub(super) work: Arc<Work>,
 }
 
 /// What comes out of a question to the model.
 enum Told {
+    /// The question goes to the model.
+    Asked(Asking),
     /// The conversation is too long to be asked.
     TooLong,
-    /// Who can read what the provider wants back with its answer.
-    Owner(DataOwner),
     /// Something that needs no look at the rules.
     Event(ModelEvent),
     /// A call of a tool by the provider's id, and what may become of it.
@@ -58,12 +64,25 @@ enum Told {
 
 /// What came of a question before anything of it was judged.
 enum Asked {
-    Owner(DataOwner),
+    Asking(Asking),
     Event(ModelEvent),
     TooLong,
 }
 
+/// What is known of a question.
+pub(super) struct Asking {
+    /// Its estimated tokens.
+    pub(super) tokens: u64,
+    /// Whether a summary could stand for something of it.
+    pub(super) may_be_shorter: bool,
+    /// Who can read what the provider wants back with its answer.
+    pub(super) owner: DataOwner,
+}
+
 type Events = BoxStream<'static, Result<Told, ApiError>>;
+
+/// A question and its answer.
+pub(super) type Answering = (Asking, ModelStream);
 
 impl Orchestrator {
     pub(super) fn call_model(&mut self, ctx: &mut Context<Self>) {
@@ -79,7 +98,8 @@ impl Orchestrator {
             step.index = number - 1,
             model = self.model_name(),
         );
-        let mut events = self.ask(&span);
+        let work = self.begin_question("CallModel");
+        let mut events = self.ask(pulse_of(&work), &span);
         self.attempt = 1;
         self.drafts = Drafts::default();
         let events = stream::poll_fn({
@@ -89,12 +109,19 @@ impl Orchestrator {
         let handled = wrap_stream::<_, Self>(events).map(move |event, orchestrator, ctx| {
             span.in_scope(|| orchestrator.model_event(event, ctx));
         });
-        let work = self.vitals.begin("CallModel", MODEL_BUDGET);
         let ended = handled.finish().map(move |(), orchestrator, _| {
             // A stream may end after the next call has begun.
             orchestrator.model.take_if(|call| call.number == number);
         });
         self.model = Some(Call { number, task: ctx.spawn(ended), work });
+    }
+
+    /// Begins to wait for an answer. Whoever lets something be heard, whatever it is, is waited for: that it says
+    /// nothing of an answer is for the adapter of its provider to judge.
+    pub(super) fn begin_question(&mut self, name: &'static str) -> Arc<Work> {
+        self.said = Said::default();
+        let patience = self.services().models.silence() + SPARE_BUDGET;
+        Arc::new(self.vitals.begin(name, MODEL_BUDGET.max(patience)))
     }
 
     pub(super) fn abort_model(&mut self, ctx: &mut Context<Self>) {
@@ -109,7 +136,7 @@ impl Orchestrator {
     }
 
     /// The model's answer to everything that is recorded. Dropping the stream ends the request.
-    fn ask(&self, span: &Span) -> Events {
+    fn ask(&self, pulse: Pulse, span: &Span) -> Events {
         let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
         let caller = Arc::clone(&asker.caller);
         let secrets = asker.place.project.kept.secrets.clone();
@@ -119,33 +146,41 @@ impl Orchestrator {
             if may_compact && is_too_long(&asker, &question) {
                 return Ok(None);
             }
-            asker.answer(question).await.map(Some)
+            asker.answer(question, pulse).await.map(Some)
         };
         let opened = stream::once(opened.instrument(span.clone()));
-        let events = opened.flat_map(move |opened: Result<Option<_>, ApiError>| match opened {
-            Ok(Some((owner, events))) => {
-                let secrets = secrets.clone();
-                let error = move |error| model_error(&secrets, &error);
-                let events = events.map(move |it| it.map(Asked::Event).map_err(&error));
-                stream::iter([Ok(Asked::Owner(owner))]).chain(events).boxed()
-            }
-            Ok(None) => stream::iter([Ok(Asked::TooLong)]).boxed(),
-            Err(error) => stream::iter([Err(error)]).boxed(),
-        });
+        let events =
+            opened.flat_map(move |opened: Result<Option<Answering>, ApiError>| match opened {
+                Ok(Some((asking, events))) => {
+                    let secrets = secrets.clone();
+                    let error = move |error| model_error(&secrets, &error);
+                    let events = events.map(move |it| it.map(Asked::Event).map_err(&error));
+                    stream::iter([Ok(Asked::Asking(asking))]).chain(events).boxed()
+                }
+                Ok(None) => stream::iter([Ok(Asked::TooLong)]).boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            });
         events.then(move |event| told(event, Arc::clone(&caller))).boxed()
     }
 
     fn model_event(&mut self, event: Result<Told, ApiError>, ctx: &mut Context<Self>) {
+        // What has no wire has no pulse either.
         if let Some(call) = &self.model {
             call.work.progress();
         }
         let event = match event {
             Ok(Told::Event(event)) => event,
+            Ok(Told::Asked(Asking { tokens, may_be_shorter, owner })) => {
+                self.said.may_be_shorter = may_be_shorter;
+                self.data_owner = Some(owner);
+                return self.meter_answerer(tokens);
+            }
             Ok(Told::Call(id, input)) => return self.input(self.drafted(&id, input), ctx),
-            Ok(Told::Owner(owner)) => return self.data_owner = Some(owner),
             Ok(Told::TooLong) => return self.input(Input::ContextFull { error: None }, ctx),
             Err(error) => return self.model_failed(error, ctx),
         };
+        let used = self.meter.as_mut().and_then(|meter| meter.hear(&event));
+        self.inputs.extend(used.map(Input::UsageArrived));
         let input = match event {
             ModelEvent::TextDelta { index, text } => {
                 Input::TextArrived { kind: StreamKind::Text, index, text }
@@ -163,39 +198,79 @@ impl Orchestrator {
                 Input::ProviderToolArrived(provider_tool(name, arguments, output, is_error, opaque))
             }
             ModelEvent::Usage(usage) => Input::UsageArrived(self.charged_to_answerer(&usage)),
-            ModelEvent::Finish { reason: Finish::Paused, .. } => Input::ModelPaused,
-            ModelEvent::Finish { reason, .. } => Input::ModelFinished(reason.reason()),
+            ModelEvent::Finish { reason, raw } => {
+                self.note_end(&raw);
+                let may_be_shorter = self.said.may_be_shorter && self.turn.may_compact();
+                match reason {
+                    Finish::Paused => Input::ModelPaused,
+                    Finish::ContextOverflow if may_be_shorter => Input::ContextFull { error: None },
+                    reason => Input::ModelFinished(reason.reason()),
+                }
+            }
             ModelEvent::Start { model, id } => {
-                // Which one answers is for the provider to say, and need not be the one that was asked.
-                return tracing::debug!(answerer = model, answer = id, "a model answers");
+                tracing::debug!(answerer = model, answer = id, "a model answers");
+                let asked = self.answerer.as_ref().map(|answerer| answerer.model.clone());
+                self.note_answerer(asked.as_ref(), &model);
+                return self.advance(ctx);
             }
-            ModelEvent::ToolInputStart { call_id, name } => return self.draft_call(call_id, name),
+            ModelEvent::ToolInputStart { call_id, name } => {
+                self.draft_call(call_id, name);
+                return self.advance(ctx);
+            }
             ModelEvent::ToolInputDelta { call_id, fragment } => {
-                return self.show_input(&call_id, fragment);
+                self.show_input(&call_id, fragment);
+                return self.advance(ctx);
             }
+            ModelEvent::UsageSoFar(_) => return self.advance(ctx),
             // A call was judged on its way here.
             ModelEvent::ToolCall { .. }
             | ModelEvent::TextStart { .. }
             | ModelEvent::TextEnd { .. }
             | ModelEvent::ReasoningStart { .. }
-            | ModelEvent::ReasoningEnd { .. } => return,
+            | ModelEvent::ReasoningEnd { .. } => return self.advance(ctx),
         };
         self.input(input, ctx);
     }
 }
 
 impl Orchestrator {
+    fn meter_answerer(&mut self, asked: u64) {
+        let model = self.answerer.as_ref().map(|answerer| answerer.model.clone());
+        if let Some(model) = model {
+            self.meter(model, asked);
+        }
+    }
+
+    /// Which model answers is for the provider to say, and need not be the one that was asked.
+    pub(super) fn note_answerer(&mut self, asked: Option<&ModelRef>, model: &str) {
+        let is_another = !model.is_empty() && asked.is_none_or(|asked| asked.model_id != model);
+        self.said.answered_by = is_another.then(|| self.word(model));
+    }
+
+    /// Why the answer ended, in the words of the provider.
+    pub(super) fn note_end(&mut self, raw: &str) {
+        self.said.finish_reason = (!raw.is_empty()).then(|| self.word(raw));
+    }
+
+    fn word(&self, said: &str) -> String {
+        let cut = said.get(..said.floor_char_boundary(WORD_BYTES_MAX)).unwrap_or_default();
+        self.assignment.place.project.kept.secrets.mask(cut).into_owned()
+    }
+
     fn charged_to_answerer(&mut self, usage: &ReportedUsage) -> Usage {
         let model = self.answerer.as_ref().map(|answerer| answerer.model.clone());
         model.map_or(usage.tokens, |model| self.charged(model, usage))
     }
+}
 
-    /// What a model used with what it cost, by the prices of this moment.
-    pub(super) fn charged(&mut self, model: ModelRef, usage: &ReportedUsage) -> Usage {
-        let Charge { usage, price_version } = self.services().catalog.charge(&model, usage);
-        self.charged = Some(Charged { model, price_version });
-        usage
-    }
+/// What says that work goes on; it does not keep it from ending.
+pub(super) fn pulse_of(work: &Arc<Work>) -> Pulse {
+    let work = Arc::downgrade(work);
+    Pulse::heard_by(move || {
+        if let Some(work) = work.upgrade() {
+            work.progress();
+        }
+    })
 }
 
 fn provider_tool(
@@ -215,7 +290,7 @@ fn provider_tool(
 async fn told(event: Result<Asked, ApiError>, caller: Arc<Caller>) -> Result<Told, ApiError> {
     let event = match event? {
         Asked::Event(event) => event,
-        Asked::Owner(owner) => return Ok(Told::Owner(owner)),
+        Asked::Asking(asking) => return Ok(Told::Asked(asking)),
         Asked::TooLong => return Ok(Told::TooLong),
     };
     let ModelEvent::ToolCall { call_id, name, arguments, is_complete, opaque } = event else {
@@ -404,6 +479,9 @@ pub(super) fn model_error(secrets: &Secrets, error: &ModelError) -> ApiError {
     }
     if let Some(id) = &error.request_id {
         wire = wire.detail("providerRequestId", id.clone());
+    }
+    if error.is_not_asked {
+        wire = wire.detail("notAsked", true);
     }
     wire.retryable = error.is_retryable();
     wire.retry_after_ms = error.retry_after_ms;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::StreamExt;
-use iris_llm::{Charge, ModelEvent, ModelStream, ReportedUsage};
+use iris_agent::tokens::text_tokens;
+use iris_llm::{Charge, ModelEvent, ModelRequest, ModelStream, ReportedUsage};
 use iris_protocol::{CapturePurpose, Run, RunId, UserId};
 use iris_store::WriteContext;
 use iris_store::project::{SetTitle, Spent};
@@ -22,6 +23,7 @@ use crate::agents::{TITLE_AGENT, find_agent, request_of};
 use crate::budgets::{refuse_if_used_up, run_facts, spending};
 use crate::capturing::{Occasion, ask_on};
 use crate::metrics::counted;
+use crate::orchestrator::AnswerMeter;
 use crate::provider_keys::model_with;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
 use crate::write;
@@ -176,7 +178,11 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     let spending = spending(place, run_id, starter).await.map_err(|error| error.message)?;
     let allowed = refuse_if_used_up(place, (starter, &facts), &spending, is_price_known).await;
     allowed.map_err(|error| error.message)?;
-    let request = request_of(&agent, &model, info.facts, words(&first));
+    let words = words(&first);
+    let tokens = text_tokens(&agent.prompt) + text_tokens(&words);
+    let meter = AnswerMeter::new(services, model.clone(), tokens);
+    let request = request_of(&agent, &model, info.facts, words);
+    let request = ModelRequest { cache_key: Some(id.to_string()), ..request };
     let began_at = services.clock.now_ms();
     let occasion = Occasion {
         run_id: run_id.clone(),
@@ -187,15 +193,17 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
         model: model.clone(),
     };
     let events = ask_on(place, occasion, &provider, request).await;
-    let said = said(counted(services, &model, events)).await;
+    let said = said(counted(services, &model, events), meter).await;
     let title = said.text.as_deref().ok().and_then(clean);
     let is_set = title.is_some();
-    if is_set || said.usage.is_some() {
+    let charged = match &said.usage {
+        Some(usage) => Some((services.catalog.charge(&model, usage), 0)),
+        None => said.meter.broken_off(services),
+    };
+    if let Some((Charge { usage, price_version }, at_least_nano_usd)) = charged {
         let at = services.clock.now_ms();
-        let Charge { usage, price_version } =
-            services.catalog.charge(&model, &said.usage.unwrap_or_default());
         let wall_time_ms = u64::try_from(at.saturating_sub(began_at)).unwrap_or(0);
-        let spent = Spent { model: Some(model), price_version, wall_time_ms };
+        let spent = Spent { model: Some(model), price_version, at_least_nano_usd, wall_time_ms };
         let (session_id, by) = (id.clone(), starter.clone());
         let command = SetTitle { session_id, title, usage, spent, by, at };
         write(&place.project.address, command, WriteContext::default()).await.map_err(failed)?;
@@ -219,21 +227,25 @@ fn words(first: &str) -> String {
 struct Said {
     text: Result<String, String>,
     usage: Option<ReportedUsage>,
+    meter: AnswerMeter,
 }
 
-async fn said(mut events: ModelStream) -> Said {
+async fn said(mut events: ModelStream, mut meter: AnswerMeter) -> Said {
     let (mut text, mut usage) = (String::new(), None);
     while let Some(event) = events.next().await {
+        if let Ok(event) = &event {
+            meter.hear(event);
+        }
         match event {
             Ok(ModelEvent::TextDelta { text: piece, .. }) if text.len() < SAID_BYTES_MAX => {
                 text.push_str(&piece);
             }
             Ok(ModelEvent::Usage(reported)) => usage = Some(reported),
             Ok(_) => {}
-            Err(error) => return Said { text: Err(error.message), usage },
+            Err(error) => return Said { text: Err(error.message), usage, meter },
         }
     }
-    Said { text: Ok(text), usage }
+    Said { text: Ok(text), usage, meter }
 }
 
 /// A title out of what a model said: one line, no control characters, not too long.

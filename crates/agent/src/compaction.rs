@@ -117,6 +117,13 @@ impl Draft {
         })
     }
 
+    /// Whether [`Draft::of`] finds anything that a summary could stand for.
+    pub fn is_possible(conversation: &Conversation) -> bool {
+        let Conversation { messages, question, .. } = conversation;
+        let mut old = messages.iter().enumerate().filter(|(index, _)| !question.contains(index));
+        old.any(|(_, message)| !is_summary(message))
+    }
+
     /// The estimated tokens that a summary saves; none where it is no shorter.
     pub fn saves(&self, summary: &str) -> u64 {
         self.tokens_replaced.saturating_sub(entry_tokens(&[summary_message(summary)]))

@@ -22,7 +22,9 @@ pub struct Progress {
 /// Digests: equal where everything was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Step {
-    /// Of all calls and their results, in any order.
+    /// Of all calls, in any order.
+    asked: u64,
+    /// The same with their results.
     calls: u64,
     /// Of the errors, where all calls failed.
     errors: Option<u64>,
@@ -32,6 +34,7 @@ struct Step {
 struct Open {
     count: usize,
     failed: usize,
+    asked: u64,
     calls: u64,
     errors: u64,
     is_incomparable: bool,
@@ -42,6 +45,8 @@ struct Open {
 pub(crate) enum Loop {
     /// The same calls with the same results, step after step.
     Same,
+    /// The same calls, step after step, whatever comes of them.
+    SameCalls,
     /// Two steps in turns, each time with the same results.
     Alternating,
     /// Calls that all fail for the same reason, step after step.
@@ -55,6 +60,9 @@ impl Loop {
     pub(crate) fn message(self) -> &'static str {
         match self {
             Self::Same => "the model makes the same calls again and again, with the same results",
+            Self::SameCalls => {
+                "the model makes the same calls again and again, whatever comes of them"
+            }
             Self::Alternating => {
                 "the model makes the same two steps in turns, with the same results"
             }
@@ -88,8 +96,10 @@ impl Progress {
     pub(crate) fn note(&mut self, tool_name: &str, input: &Value, result: Result<&str, &str>) {
         let open = &mut self.open;
         open.count += 1;
+        let input = input.to_string();
         // Sums do not depend on the order in which results come.
-        open.calls = open.calls.wrapping_add(digest(&(tool_name, input.to_string(), result)));
+        open.asked = open.asked.wrapping_add(digest(&(tool_name, &input)));
+        open.calls = open.calls.wrapping_add(digest(&(tool_name, &input, result)));
         if let Err(error) = result {
             open.failed += 1;
             open.errors = open.errors.wrapping_add(digest(&(tool_name, error)));
@@ -108,33 +118,36 @@ impl Progress {
     }
 
     /// All calls of the open step have their results. Says whether the run is in a loop, which `same_max`
-    /// steps in a row show.
-    pub(crate) fn end_step(&mut self, same_max: usize) -> Option<Loop> {
+    /// steps in a row show, or `calls_max` that only ask the same.
+    pub(crate) fn end_step(&mut self, same_max: usize, calls_max: usize) -> Option<Loop> {
         let open = std::mem::take(&mut self.open);
         if open.count == 0 {
             return None;
         }
         let errors = (open.failed == open.count).then_some(open.errors);
-        let step = Step { calls: open.calls, errors };
+        let step = Step { asked: open.asked, calls: open.calls, errors };
         self.steps.push_back((!open.is_incomparable).then_some(step));
-        if self.steps.len() > same_max.max(KEPT_MIN) {
+        if self.steps.len() > same_max.max(calls_max).max(KEPT_MIN) {
             self.steps.pop_front();
         }
-        self.found(same_max)
+        self.found(same_max, calls_max)
     }
 
-    fn found(&self, same_max: usize) -> Option<Loop> {
+    fn found(&self, same_max: usize, calls_max: usize) -> Option<Loop> {
         let newest_first: Vec<Option<Step>> = self.steps.iter().rev().copied().collect();
         let newest = (*newest_first.first()?)?;
-        let row = newest_first.get(..same_max.max(2));
-        let is_row = |is_same: &dyn Fn(Step) -> bool| {
+        let is_row = |length: usize, is_same: &dyn Fn(Step) -> bool| {
+            let row = newest_first.get(..length.max(2));
             row.is_some_and(|row| row.iter().all(|step| step.is_some_and(is_same)))
         };
-        if is_row(&|step| step.calls == newest.calls) {
+        if is_row(same_max, &|step| step.calls == newest.calls) {
             return Some(Loop::Same);
         }
-        if newest.errors.is_some() && is_row(&|step| step.errors == newest.errors) {
+        if newest.errors.is_some() && is_row(same_max, &|step| step.errors == newest.errors) {
             return Some(Loop::SameError);
+        }
+        if is_row(calls_max, &|step| step.asked == newest.asked) {
+            return Some(Loop::SameCalls);
         }
         match newest_first[..] {
             [Some(b), Some(a), Some(d), Some(c), ..]
@@ -173,7 +186,7 @@ mod tests {
             } else {
                 progress.note_incomparable();
             }
-            found = progress.end_step(3);
+            found = progress.end_step(3, 8);
         }
         found
     }
@@ -185,6 +198,13 @@ mod tests {
         assert_eq!(play("a=1 a=1 b=1 a=1 a=1"), None);
         // Somebody waits for something that changes.
         assert_eq!(play("a=1 a=2 a=3 a=4 a=5"), None);
+    }
+
+    #[test]
+    fn the_same_calls_are_a_loop_in_the_end_whatever_comes_of_them() {
+        assert_eq!(play("a=1 a=2 a=3 a=4 a=5 a!6 a=7 a=8"), Some(Loop::SameCalls));
+        assert_eq!(play("a=1 a=2 a=3 a=4 a=5 a=6 a=7 b=8 a=9"), None);
+        assert_eq!(play("a=1 a=2 a=3 a=4 ? a=5 a=6 a=7 a=8"), None);
     }
 
     #[test]
@@ -211,12 +231,12 @@ mod tests {
     fn the_order_of_results_does_not_matter_and_dropped_steps_do_not_count() {
         let mut progress = Progress::default();
         for turn in 0..3 {
-            assert_eq!(progress.end_step(3), None);
+            assert_eq!(progress.end_step(3, 8), None);
             let calls = [("a", Ok("1")), ("b", Err("2"))];
             for at in [turn % 2, (turn + 1) % 2] {
                 progress.note(calls[at].0, &json!({}), calls[at].1);
             }
-            let found = progress.end_step(3);
+            let found = progress.end_step(3, 8);
             assert_eq!(found, (turn == 2).then_some(Loop::Same));
             progress.note("c", &json!({}), Err("no"));
             progress.drop_step();

@@ -408,7 +408,9 @@ mod tests {
             index: 0,
             usage: Usage::default(),
             price_version: None,
+            answered_by: None,
             finish_reason: FinishReason::Stop,
+            raw_finish_reason: None,
         }
     }
 

@@ -13,6 +13,8 @@ pub struct RetryLimits {
     pub cap: Duration,
     /// The longest wait that a provider may want: a run that would wait longer fails and says so.
     pub hint_max: Duration,
+    /// The longest that one step waits, all in all, for a provider that is not asked because it is left alone.
+    pub left_alone_max: Duration,
 }
 
 impl Default for RetryLimits {
@@ -22,6 +24,7 @@ impl Default for RetryLimits {
             base: Duration::from_secs(1),
             cap: Duration::from_mins(1),
             hint_max: Duration::from_mins(2),
+            left_alone_max: Duration::from_mins(5),
         }
     }
 }

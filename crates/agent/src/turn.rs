@@ -41,6 +41,9 @@ pub struct TurnLimits {
     /// The run fails after this many steps in a row whose calls and results, or whose errors, were all the
     /// same, and after two steps that came twice in turns. At least 2.
     pub same_steps_max: usize,
+    /// The run fails after this many steps in a row whose calls were all the same, whatever came of them. At
+    /// least 2.
+    pub same_calls_max: usize,
     /// The run fails after this many model calls in a row that go on without a call of a tool: the model
     /// talks to itself. At least 1.
     pub idle_steps_max: u32,
@@ -56,6 +59,7 @@ impl Default for TurnLimits {
             step_text_bytes_max: 4 * 1024 * 1024,
             unusable_steps_max: 5,
             same_steps_max: 3,
+            same_calls_max: 8,
             idle_steps_max: 8,
             retry: RetryLimits::default(),
         }
@@ -399,6 +403,8 @@ pub struct Turn {
     progress: Progress,
     /// Attempts at this step that failed.
     failed: u32,
+    /// How long was waited in this step for a provider that is left alone.
+    waited: Duration,
     compacting: Compacting,
     parts: Vec<OpenPart>,
     usage: Usage,
@@ -454,7 +460,7 @@ impl Resumption {
                 Part::Tool(call) => {
                     if !has_calls {
                         // Results of the last step may still be to come.
-                        resumption.progress.end_step(limits.same_steps_max);
+                        resumption.progress.end_step(limits.same_steps_max, limits.same_calls_max);
                     }
                     has_calls = true;
                     resumption.progress.note_recorded(call);
@@ -554,6 +560,7 @@ impl Turn {
             idle_steps,
             progress,
             failed: 0,
+            waited: Duration::ZERO,
             compacting: Compacting::default(),
             parts: Vec::new(),
             usage: Usage::default(),
@@ -758,7 +765,10 @@ impl Turn {
         let step = self.step_end(reason, ids);
         let has_calls = self.parts.iter().any(|open| open.part.is_call());
         let goes_on = match reason {
-            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Length => has_calls,
+            FinishReason::Stop
+            | FinishReason::ToolCalls
+            | FinishReason::Length
+            | FinishReason::Other => has_calls,
             FinishReason::ContentFilter
             | FinishReason::Cancelled
             | FinishReason::Error
@@ -781,22 +791,43 @@ impl Turn {
         if !error.retryable {
             return self.fail(error);
         }
-        self.failed += 1;
-        let hint = error.retry_after_ms.map(Duration::from_millis);
-        let delay = self.limits.retry.delay(self.failed, hint, ids.next_bits());
-        let (delay, falls_back) = match delay {
+        let (delay, falls_back) = match self.delay(&error, has_fallback, ids.next_bits()) {
             Some(delay) => (delay, false),
             None if has_fallback => (Duration::ZERO, true),
             None => return self.fail(error),
         };
         if falls_back {
-            self.failed = 0;
+            self.begin_attempts();
         }
         self.phase = Phase::Pause;
         self.parts.clear();
         let (attempt, usage) = (self.failed + 1, std::mem::take(&mut self.usage));
         let retry = Retry { attempt, error, delay, usage, falls_back };
         vec![Effect::AbortModel, Effect::RecordRetry(retry), Effect::AskAgainAfter(delay)]
+    }
+
+    /// How long to wait until the model is asked again; none where it is not.
+    fn delay(&mut self, error: &ApiError, has_fallback: bool, bits: u128) -> Option<Duration> {
+        let limits = self.limits.retry;
+        let hint = error.retry_after_ms.map(Duration::from_millis);
+        // Nobody was asked, so that nobody failed. Where another model may answer, that one need not wait.
+        if is_not_asked(error) && !has_fallback {
+            let delay = limits.delay(0, hint, bits)?;
+            self.waited = self.waited.saturating_add(delay);
+            return (self.waited <= limits.left_alone_max).then_some(delay);
+        }
+        self.failed += 1;
+        let attempts_max = if reason_of(error) == Some(BAD_ANSWER) {
+            limits.attempts_max.min(BAD_ANSWERS_MAX)
+        } else {
+            limits.attempts_max
+        };
+        RetryLimits { attempts_max, ..limits }.delay(self.failed, hint, bits)
+    }
+
+    fn begin_attempts(&mut self) {
+        self.failed = 0;
+        self.waited = Duration::ZERO;
     }
 
     fn ask_again(&mut self) -> Vec<Effect> {
@@ -831,7 +862,7 @@ impl Turn {
             }
         }
         self.step += 1;
-        self.failed = 0;
+        self.begin_attempts();
         self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
         if !is_usable {
             // These are counted by themselves.
@@ -887,7 +918,8 @@ impl Turn {
                 ApiError::new(ErrorCode::ProviderError, message).reason("tool_args_invalid"),
             );
         }
-        let found = self.progress.end_step(self.limits.same_steps_max);
+        let limits = &self.limits;
+        let found = self.progress.end_step(limits.same_steps_max, limits.same_calls_max);
         let is_idle = self.idle_steps >= self.limits.idle_steps_max;
         if let Some(found) = found.or(is_idle.then_some(Loop::Monologue)) {
             let error = ApiError::new(ErrorCode::ProviderError, found.message());
@@ -938,6 +970,20 @@ impl Turn {
         effects.push(Effect::End(end));
         effects
     }
+}
+
+/// The reason of an answer that nothing can be made of, the same as the class of a provider's failure.
+const BAD_ANSWER: &str = "bad_answer";
+/// How often a model may answer so before its run fails: it might do so for ever.
+const BAD_ANSWERS_MAX: u32 = 2;
+
+fn reason_of(error: &ApiError) -> Option<&str> {
+    error.details.get("reason").and_then(Value::as_str)
+}
+
+/// Whether a provider was not asked at all, because it is left alone for a while.
+fn is_not_asked(error: &ApiError) -> bool {
+    error.details.get("notAsked").and_then(Value::as_bool) == Some(true)
 }
 
 /// A call with ids of its own and without a state.

@@ -129,7 +129,9 @@ fn part(piece: &Piece, bits: u128) -> Part {
             index: 0,
             price_version: None,
             usage: Usage { input_tokens: 7, ..Usage::default() },
+            answered_by: None,
             finish_reason: FinishReason::Stop,
+            raw_finish_reason: None,
         },
         Piece::Summary(kept_steps) => Part::Compaction(CompactionPart {
             id,

@@ -169,7 +169,8 @@ impl Found {
                 | ModelEvent::ReasoningStart { .. }
                 | ModelEvent::ReasoningEnd { .. }
                 | ModelEvent::ToolInputStart { .. }
-                | ModelEvent::ToolInputDelta { .. },
+                | ModelEvent::ToolInputDelta { .. }
+                | ModelEvent::UsageSoFar(_),
             ) => {}
             Err(error) => self.error = Some(error),
         }

@@ -8,7 +8,6 @@ pub(crate) use self::decoder::AnthropicDecoder;
 use crate::endpoint::{Endpoint, Wire};
 use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
-use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
 
 /// The kind of data that is kept for this provider.
@@ -42,7 +41,7 @@ impl Model for Anthropic {
         let request = endpoint.bounded(request);
         let body = request::body(&request, endpoint.reasoning(&request.facts));
         let decoder = AnthropicDecoder::redacting(endpoint.api_key());
-        decode(endpoint.post("/v1/messages", body), decoder)
+        endpoint.answer("/v1/messages", body, decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -10,7 +10,6 @@ pub(crate) use self::request::tool;
 use crate::endpoint::{Endpoint, Wire};
 use crate::provider::{ChatSwitches, ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
-use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
 
 /// The kind of data that is kept for these servers.
@@ -45,7 +44,7 @@ impl Model for OpenAiCompatible {
         let request = endpoint.bounded(request);
         let body = request::body(&request, self.switches, endpoint.reasoning(&request.facts));
         let decoder = ChatDecoder::redacting(endpoint.api_key());
-        decode(endpoint.post("/chat/completions", body), decoder)
+        endpoint.answer("/chat/completions", body, decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -9,8 +9,8 @@ use iris_protocol::ModelFacts;
 use crate::catalog::effort;
 use crate::provider::{ApiKey, ConfigError, Effort, ProviderConfig, ProviderKind, Reasoning};
 use crate::transport::{Framing, Transport};
-use crate::wire::Frames;
-use crate::{ModelRequest, frames};
+use crate::wire::{Decoder, decode};
+use crate::{ModelRequest, ModelStream, frames};
 
 /// What is the same for all providers of a kind.
 #[derive(Debug)]
@@ -72,6 +72,9 @@ impl Endpoint {
         if let Some(tap) = &request.tap {
             endpoint.to_mut().transport.tap = Some(tap.clone());
         }
+        if let Some(pulse) = &request.pulse {
+            endpoint.to_mut().transport.pulse = Some(pulse.clone());
+        }
         endpoint
     }
 
@@ -110,9 +113,11 @@ impl Endpoint {
         self.transport.api_key().cloned()
     }
 
-    /// Posts `body` once the frames are asked for.
-    pub(crate) fn post(&self, path: &str, body: String) -> Frames {
-        frames::post(self.transport.clone(), &format!("{}{path}", self.base_url), body)
+    /// Posts `body` once the answer is asked for, and decodes that.
+    pub(crate) fn answer(&self, path: &str, body: String, decoder: impl Decoder) -> ModelStream {
+        let url = format!("{}{path}", self.base_url);
+        let frames = frames::post(self.transport.clone(), &url, body);
+        decode(frames, decoder, self.transport.limits.progress)
     }
 }
 

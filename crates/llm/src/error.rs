@@ -20,6 +20,9 @@ pub struct ModelError {
     pub should_retry: Option<bool>,
     /// The provider's own id of the request.
     pub request_id: Option<String>,
+    /// Whether the provider was not asked at all, because it is left alone for a while.
+    #[serde(skip)]
+    pub is_not_asked: bool,
 }
 
 impl ModelError {
@@ -32,6 +35,7 @@ impl ModelError {
             retry_after_ms: None,
             should_retry: None,
             request_id: None,
+            is_not_asked: false,
         }
     }
 
@@ -62,6 +66,8 @@ pub enum ErrorClass {
     Overloaded,
     /// The network, a timeout, a cut stream, an internal error of the provider.
     Transient,
+    /// The provider answered, and the model made nothing of it that could be used: it may the next time.
+    BadAnswer,
     /// Money or a quota is used up: people have to act.
     Quota,
     /// The provider refused our credentials.
@@ -82,6 +88,7 @@ impl ErrorClass {
         Self::RateLimited,
         Self::Overloaded,
         Self::Transient,
+        Self::BadAnswer,
         Self::Quota,
         Self::Auth,
         Self::ContextOverflow,
@@ -96,6 +103,7 @@ impl ErrorClass {
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Transient => "transient",
+            Self::BadAnswer => "bad_answer",
             Self::Quota => "quota",
             Self::Auth => "auth",
             Self::ContextOverflow => "context_overflow",
@@ -113,7 +121,7 @@ impl ErrorClass {
     /// Whether the same request may succeed later.
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::RateLimited | Self::Overloaded | Self::Transient => true,
+            Self::RateLimited | Self::Overloaded | Self::Transient | Self::BadAnswer => true,
             Self::Quota
             | Self::Auth
             | Self::ContextOverflow

@@ -10,7 +10,6 @@ pub(crate) use self::decoder::GoogleDecoder;
 use crate::endpoint::{Endpoint, Wire};
 use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
-use crate::wire::decode;
 use crate::{ErrorClass, Model, ModelError, ModelRequest, ModelStream};
 
 /// The kind of data that is kept for this provider.
@@ -51,7 +50,7 @@ impl Model for Google {
         let path = format!("/v1beta/models/{}:streamGenerateContent?alt=sse", request.model);
         let body = request::body(&request, endpoint.reasoning(&request.facts));
         let decoder = GoogleDecoder::redacting(endpoint.api_key());
-        decode(endpoint.post(&path, body), decoder)
+        endpoint.answer(&path, body, decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use launchdarkly_sdk_transport::{ByteStream, TransportError};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-use crate::{ErrorClass, ModelError};
+use crate::{ErrorClass, ModelError, Pulse};
 
 /// Longest time to open a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,8 +16,11 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Longest time between two bytes of the answer; comments of the stream count.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
-/// Longest time in which nothing but comments comes: they say that a provider lives, not that it works.
-pub const COMMENTS_TIMEOUT: Duration = Duration::from_mins(3);
+/// Longest time in which nothing of an answer comes: comments and pings say that a provider lives, not that it
+/// works.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_mins(3);
+/// How often it is told at most that a provider lives.
+const PULSE_EVERY: Duration = Duration::from_millis(100);
 /// Largest event of a stream, in bytes.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// Largest stream, in bytes.
@@ -32,8 +35,8 @@ pub struct Limits {
     pub first_byte: Duration,
     /// [`IDLE_TIMEOUT`].
     pub idle: Duration,
-    /// [`COMMENTS_TIMEOUT`].
-    pub comments: Duration,
+    /// [`PROGRESS_TIMEOUT`].
+    pub progress: Duration,
     /// [`EVENT_BYTES_MAX`].
     pub event_bytes_max: usize,
     /// [`STREAM_BYTES_MAX`].
@@ -46,10 +49,27 @@ impl Default for Limits {
             connect: CONNECT_TIMEOUT,
             first_byte: FIRST_BYTE_TIMEOUT,
             idle: IDLE_TIMEOUT,
-            comments: COMMENTS_TIMEOUT,
+            progress: PROGRESS_TIMEOUT,
             event_bytes_max: EVENT_BYTES_MAX,
             stream_bytes_max: STREAM_BYTES_MAX,
         }
+    }
+}
+
+impl Limits {
+    /// The same with other patience. Where a provider may be silent for long, it may be without progress for as
+    /// long.
+    #[must_use]
+    pub fn waiting(self, first_byte: Option<Duration>, idle: Option<Duration>) -> Self {
+        let first_byte = first_byte.unwrap_or(self.first_byte);
+        let idle = idle.unwrap_or(self.idle);
+        let progress = self.progress.max(first_byte).max(idle);
+        Self { first_byte, idle, progress, ..self }
+    }
+
+    /// How long a provider may let nothing at all be heard.
+    pub(crate) fn silence(&self) -> Duration {
+        self.connect + self.first_byte.max(self.idle)
     }
 }
 
@@ -63,15 +83,22 @@ pub(crate) enum Framing {
 }
 
 /// Passes a body on and ends it with a [`ModelError`] where it breaks a limit.
-pub(crate) fn guard(body: ByteStream, framing: Framing, limits: Limits) -> ByteStream {
+pub(crate) fn guard(
+    body: ByteStream,
+    framing: Framing,
+    limits: Limits,
+    pulse: Option<Pulse>,
+) -> ByteStream {
     let guarded = async move {
         Ok(Guarded {
             body,
             limits,
             patience: limits.first_byte,
-            progress: Box::pin(tokio::time::sleep(limits.comments)),
+            progress: Box::pin(tokio::time::sleep(limits.progress)),
             stream_bytes: 0,
             event: EventSize::new(framing),
+            pulse,
+            told_at: None,
         })
     };
     let chunks = stream::once(guarded).map_ok(|guarded| {
@@ -90,6 +117,9 @@ struct Guarded {
     progress: Pin<Box<Sleep>>,
     stream_bytes: usize,
     event: EventSize,
+    /// Who hears that something comes, and when that was told last.
+    pulse: Option<Pulse>,
+    told_at: Option<Instant>,
 }
 
 impl Guarded {
@@ -98,15 +128,24 @@ impl Guarded {
         let next = tokio::select! {
             biased;
             next = next => next.map_err(|_| silent(self.patience))?,
-            () = &mut self.progress => return Err(silent(self.limits.comments)),
+            () = &mut self.progress => return Err(silent(self.limits.progress)),
         };
         self.patience = self.limits.idle;
         let Some(chunk) = next else { return Ok(None) };
         let chunk = chunk.map_err(|error| broken(&error))?;
         if self.check(&chunk)? {
-            self.progress = Box::pin(tokio::time::sleep(self.limits.comments));
+            self.progress = Box::pin(tokio::time::sleep(self.limits.progress));
         }
+        self.tell();
         Ok(Some((chunk, self)))
+    }
+
+    fn tell(&mut self) {
+        let Some(pulse) = &self.pulse else { return };
+        if self.told_at.is_none_or(|at| at.elapsed() >= PULSE_EVERY) {
+            pulse.beat();
+            self.told_at = Some(Instant::now());
+        }
     }
 
     /// Whether the chunk has more than comments.

@@ -16,6 +16,8 @@ use crate::{ErrorClass, Model, ModelError, ModelEvent, ModelRequest, ModelStream
 /// Most keys of which something is remembered; those that nobody uses are forgotten first.
 const KEYS_KNOWN_MAX: usize = 1024;
 /// Failures in a row after which a provider is left alone.
+///
+/// They count where they are of several sessions: one alone may have a prompt that no provider could answer.
 const FAILURES_MAX: u32 = 5;
 /// How long it is left alone then, before one request tries whether it is back.
 const OPEN_FOR: Duration = Duration::from_secs(15);
@@ -62,10 +64,13 @@ impl Model for Watched {
     fn stream(&self, request: ModelRequest) -> ModelStream {
         let health = self.health(&request);
         let admitted = health.lock().admit(Instant::now());
-        if let Err(refused) = admitted {
-            return stream::iter([Err(refused.error(&self.provider))]).boxed();
-        }
-        let mut visit = Visit { provider: Arc::clone(&self.provider), health, is_over: false };
+        let is_probe = match admitted {
+            Ok(is_probe) => is_probe,
+            Err(refused) => return stream::iter([Err(refused.error(&self.provider))]).boxed(),
+        };
+        let session = self.hasher.hash_one(&request.cache_key);
+        let provider = Arc::clone(&self.provider);
+        let mut visit = Visit { provider, health, session, is_probe, is_over: false };
         self.model.stream(request).inspect(move |event| visit.hear(event)).boxed()
     }
 
@@ -82,18 +87,27 @@ impl Model for Watched {
 struct Visit {
     provider: Arc<str>,
     health: Arc<Mutex<Health>>,
+    /// For which session, by a hash.
+    session: u64,
+    /// Whether it tries whether the provider is back, and nothing came yet.
+    is_probe: bool,
     is_over: bool,
 }
 
 impl Visit {
     fn hear(&mut self, event: &Result<ModelEvent, ModelError>) {
-        let outcome = match event {
-            Ok(ModelEvent::Finish { .. }) => Ok(()),
-            Ok(_) => return,
-            Err(error) => Err(error),
+        let is_end = matches!(event, Ok(ModelEvent::Finish { .. }) | Err(_));
+        let was_probe = std::mem::take(&mut self.is_probe);
+        // Who waits for the end of an answer may wait for long: that it begins shows that the provider is back.
+        if !is_end && !was_probe {
+            return;
+        }
+        self.is_over = is_end;
+        let change = {
+            let mut health = self.health.lock();
+            health.is_probed &= !was_probe;
+            health.learn(event.as_ref().map(drop), self.session, Instant::now())
         };
-        self.is_over = true;
-        let change = self.health.lock().learn(outcome, Instant::now());
         match change {
             Some(Change::Opened) => {
                 tracing::warn!(provider = %self.provider, failures = FAILURES_MAX, "a model provider is left alone for a while: it only fails");
@@ -107,9 +121,9 @@ impl Visit {
 }
 
 impl Drop for Visit {
-    /// A request that was given up says nothing of the provider; another one may try in its place.
+    /// A request that was given up says nothing of the provider; if it was to try, another one may in its place.
     fn drop(&mut self) {
-        if !self.is_over {
+        if self.is_probe && !self.is_over {
             self.health.lock().is_probed = false;
         }
     }
@@ -120,6 +134,10 @@ impl Drop for Visit {
 struct Health {
     /// Requests in a row that it did not answer.
     failures: u32,
+    /// The session of the first of them.
+    failed_session: Option<u64>,
+    /// Whether others were of other sessions.
+    fails_several: bool,
     /// It is not asked before.
     until: Option<Instant>,
     /// Whether a request tries whether it answers again.
@@ -141,7 +159,8 @@ impl Refused {
         };
         let millis = u64::try_from(self.left.as_millis()).unwrap_or(u64::MAX);
         let message = format!("the provider `{provider}` is not asked for `{millis}` ms: {why}");
-        ModelError { retry_after_ms: Some(millis), ..ModelError::new(self.class, message) }
+        let error = ModelError::new(self.class, message);
+        ModelError { retry_after_ms: Some(millis), is_not_asked: true, ..error }
     }
 }
 
@@ -154,11 +173,11 @@ enum Change {
 
 impl Health {
     fn is_open(&self) -> bool {
-        self.failures >= FAILURES_MAX
+        self.failures >= FAILURES_MAX && self.fails_several
     }
 
-    /// Whether a request may go out now.
-    fn admit(&mut self, now: Instant) -> Result<(), Refused> {
+    /// Whether a request may go out now; if so, whether it is the one that tries for all.
+    fn admit(&mut self, now: Instant) -> Result<bool, Refused> {
         let class = if self.is_open() { ErrorClass::Overloaded } else { ErrorClass::RateLimited };
         if let Some(left) = self.until.and_then(|until| until.checked_duration_since(now))
             && !left.is_zero()
@@ -168,19 +187,24 @@ impl Health {
         if self.is_open() && std::mem::replace(&mut self.is_probed, true) {
             return Err(Refused { class, left: PROBE_WAIT });
         }
-        Ok(())
+        Ok(self.is_open())
     }
 
-    /// Takes in how a request ended.
-    fn learn(&mut self, outcome: Result<(), &ModelError>, now: Instant) -> Option<Change> {
+    /// Takes in how a request of a session ended, or that one which tried is answered.
+    fn learn(
+        &mut self,
+        outcome: Result<(), &ModelError>,
+        session: u64,
+        now: Instant,
+    ) -> Option<Change> {
         let was_open = self.is_open();
-        self.is_probed = false;
         let class = outcome.err().map(|error| error.class);
         if matches!(class, Some(ErrorClass::Overloaded | ErrorClass::Transient)) {
             self.failures = self.failures.saturating_add(1);
+            self.fails_several |= *self.failed_session.get_or_insert(session) != session;
         } else {
             // Whatever else it says, it is there.
-            self.failures = 0;
+            (self.failures, self.failed_session, self.fails_several) = (0, None, false);
         }
         let hint = outcome.err().and_then(|error| error.retry_after_ms).map(Duration::from_millis);
         let hint = hint.filter(|_| class.is_some_and(ErrorClass::is_retryable));
@@ -206,6 +230,18 @@ mod tests {
         ModelError { retry_after_ms: hint, ..ModelError::new(class, "no") }
     }
 
+    /// How a request of one session after the other ends.
+    fn learn(
+        health: &mut Health,
+        outcome: Result<(), &ModelError>,
+        now: Instant,
+    ) -> Option<Change> {
+        let session = u64::from(health.failures);
+        // Whoever tries has ended with it.
+        health.is_probed = false;
+        health.learn(outcome, session, now)
+    }
+
     fn refused(health: &mut Health, at: Instant) -> Option<(ErrorClass, u64)> {
         let refused = health.admit(at).err()?;
         let error = refused.error("p");
@@ -216,19 +252,19 @@ mod tests {
     fn a_provider_that_asks_for_it_is_left_alone_by_all() {
         let (mut health, now) = (Health::default(), Instant::now());
         let busy = failed(ErrorClass::RateLimited, Some(7_000));
-        assert_eq!(health.learn(Err(&busy), now), None);
+        assert_eq!(learn(&mut health, Err(&busy), now), None);
         assert_eq!(refused(&mut health, now), Some((ErrorClass::RateLimited, 7_000)));
         let later = now + Duration::from_millis(6_999);
         assert_eq!(refused(&mut health, later), Some((ErrorClass::RateLimited, 1)));
         // A shorter wait of another answer does not end a longer one.
         let busy = failed(ErrorClass::RateLimited, Some(10));
-        health.learn(Err(&busy), now);
+        learn(&mut health, Err(&busy), now);
         assert!(refused(&mut health, later).is_some());
         assert_eq!(refused(&mut health, now + Duration::from_secs(7)), None);
         // What it says of a single request is no reason, nor is a wait without end.
-        health.learn(Err(&failed(ErrorClass::Invalid, Some(60_000))), later);
+        learn(&mut health, Err(&failed(ErrorClass::Invalid, Some(60_000))), later);
         assert_eq!(refused(&mut health, now + Duration::from_secs(8)), None);
-        health.learn(Err(&failed(ErrorClass::RateLimited, Some(u64::MAX))), now);
+        learn(&mut health, Err(&failed(ErrorClass::RateLimited, Some(u64::MAX))), now);
         assert_eq!(refused(&mut health, now + HINT_MAX), None);
     }
 
@@ -237,22 +273,22 @@ mod tests {
         let (mut health, now) = (Health::default(), Instant::now());
         let cut = failed(ErrorClass::Transient, None);
         for _ in 1..FAILURES_MAX {
-            assert_eq!(health.learn(Err(&cut), now), None);
+            assert_eq!(learn(&mut health, Err(&cut), now), None);
             assert_eq!(refused(&mut health, now), None);
         }
         let down = failed(ErrorClass::Overloaded, None);
-        assert_eq!(health.learn(Err(&down), now), Some(Change::Opened));
+        assert_eq!(learn(&mut health, Err(&down), now), Some(Change::Opened));
         assert_eq!(refused(&mut health, now), Some((ErrorClass::Overloaded, 15_000)));
         let later = now + OPEN_FOR;
         assert_eq!(refused(&mut health, later), None);
         assert_eq!(refused(&mut health, later), Some((ErrorClass::Overloaded, 1_000)));
         // It is not.
-        assert_eq!(health.learn(Err(&cut), later), None);
+        assert_eq!(learn(&mut health, Err(&cut), later), None);
         assert_eq!(refused(&mut health, later), Some((ErrorClass::Overloaded, 15_000)));
         // It is.
         let later = later + OPEN_FOR;
         assert_eq!(refused(&mut health, later), None);
-        assert_eq!(health.learn(Ok(()), later), Some(Change::Closed));
+        assert_eq!(learn(&mut health, Ok(()), later), Some(Change::Closed));
         assert_eq!([refused(&mut health, later), refused(&mut health, later)], [None, None]);
     }
 
@@ -261,11 +297,33 @@ mod tests {
         let (mut health, now) = (Health::default(), Instant::now());
         for _ in 0..3 {
             for _ in 1..FAILURES_MAX {
-                health.learn(Err(&failed(ErrorClass::Transient, None)), now);
+                learn(&mut health, Err(&failed(ErrorClass::Transient, None)), now);
             }
-            health.learn(Err(&failed(ErrorClass::Auth, None)), now);
+            learn(&mut health, Err(&failed(ErrorClass::Auth, None)), now);
         }
         assert_eq!(refused(&mut health, now), None);
+    }
+
+    #[test]
+    fn failures_of_one_session_alone_say_nothing_of_the_provider() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        let cut = failed(ErrorClass::Transient, None);
+        for _ in 0..3 * FAILURES_MAX {
+            assert_eq!(health.learn(Err(&cut), 1, now), None);
+        }
+        assert_eq!(refused(&mut health, now), None);
+        // Another one finds the same.
+        assert_eq!(health.learn(Err(&cut), 2, now), Some(Change::Opened));
+        assert!(refused(&mut health, now).is_some());
+    }
+
+    #[test]
+    fn an_answer_that_is_of_no_use_is_one_all_the_same() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        for _ in 0..3 * FAILURES_MAX {
+            learn(&mut health, Err(&failed(ErrorClass::BadAnswer, None)), now);
+        }
+        assert_eq!((health.failures, refused(&mut health, now)), (0, None));
     }
 
     /// Answers nothing, ever.
@@ -285,7 +343,7 @@ mod tests {
             ..ModelRequest::default()
         };
         let busy = failed(ErrorClass::RateLimited, Some(7_000));
-        watched.health(&with(Some("a"))).lock().learn(Err(&busy), Instant::now());
+        watched.health(&with(Some("a"))).lock().learn(Err(&busy), 0, Instant::now());
         let is_asked = |key: Option<&str>| {
             let mut answer = watched.stream(with(key));
             futures_util::FutureExt::now_or_never(answer.next()).is_none()
@@ -303,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_given_up_lets_another_one_try() {
         let watched = Watched::new("p", Arc::new(Silent));
-        watched.health.lock().failures = FAILURES_MAX;
+        open(&watched);
         let tries = watched.stream(ModelRequest::default());
         let mut other = watched.stream(ModelRequest::default());
         let error = other.next().await.unwrap().unwrap_err();
@@ -311,5 +369,44 @@ mod tests {
         drop(tries);
         let mut again = watched.stream(ModelRequest::default());
         assert!(futures_util::FutureExt::now_or_never(again.next()).is_none());
+    }
+
+    /// Has the provider left alone, so long ago that the next request tries whether it is back.
+    fn open(watched: &Watched) {
+        let mut health = watched.health.lock();
+        (health.failures, health.fails_several) = (FAILURES_MAX, true);
+    }
+
+    /// Begins an answer that does not end.
+    struct Slow;
+
+    impl Model for Slow {
+        fn stream(&self, _: ModelRequest) -> ModelStream {
+            let start = ModelEvent::Start { model: String::new(), id: String::new() };
+            stream::iter([Ok(start)]).chain(stream::pending()).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_begins_shows_that_the_provider_is_back() {
+        let watched = Watched::new("p", Arc::new(Slow));
+        open(&watched);
+        let mut tries = watched.stream(ModelRequest::default());
+        let error = watched.stream(ModelRequest::default()).next().await.unwrap().unwrap_err();
+        assert!(error.is_not_asked, "{error}");
+        assert!(tries.next().await.unwrap().is_ok());
+        // It goes on for long, and nobody waits for that.
+        assert!(watched.stream(ModelRequest::default()).next().await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_who_tries_makes_room_for_another_try() {
+        let watched = Watched::new("p", Arc::new(Silent));
+        let earlier = watched.stream(ModelRequest::default());
+        open(&watched);
+        let _tries = watched.stream(ModelRequest::default());
+        drop(earlier);
+        let mut other = watched.stream(ModelRequest::default());
+        assert!(other.next().await.unwrap().is_err(), "a second one tries");
     }
 }

@@ -66,6 +66,21 @@ impl<'a> Json<'a> {
         *self == Self::Bool(true)
     }
 
+    /// Whether an object has a field with something in it, besides the one of that name.
+    pub(crate) fn has_more_than(&self, name: &str) -> bool {
+        let Self::Object(fields) = self else { return false };
+        fields.iter().any(|(key, value)| {
+            let is_empty = match value {
+                Self::Null => true,
+                Self::Text(text) => text.is_empty(),
+                Self::List(values) => values.is_empty(),
+                Self::Object(fields) => fields.is_empty(),
+                Self::Bool(_) | Self::Number(_) => false,
+            };
+            !is_empty && key.0 != name
+        })
+    }
+
     /// The elements of a list; none for any other value.
     pub(crate) fn list(&self) -> &[Self] {
         if let Self::List(values) = self { values } else { &[] }

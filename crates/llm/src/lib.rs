@@ -50,7 +50,7 @@ pub use catalog::{
 pub use detect::{Detected, LocalServer, detect};
 pub use error::{ErrorClass, ModelError};
 pub use guard::{
-    COMMENTS_TIMEOUT, CONNECT_TIMEOUT, EVENT_BYTES_MAX, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, Limits,
+    CONNECT_TIMEOUT, EVENT_BYTES_MAX, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, Limits, PROGRESS_TIMEOUT,
     STREAM_BYTES_MAX,
 };
 pub use keyed::with_key;
@@ -65,5 +65,5 @@ pub use provider::{
 };
 pub use replay::replay;
 pub use scripted::Scripted;
-pub use tap::{Exchange, HeardBody, Tap, Tapped};
+pub use tap::{Exchange, HeardBody, Pulse, Tap, Tapped};
 pub use transport::install_tls_provider;

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::provider::ApiKey;
-use crate::{ModelError, Tapped};
+use crate::{ModelError, Pulse, Tapped};
 
 /// Anything that answers prompts.
 pub trait Model: Send + Sync {
@@ -56,6 +56,8 @@ pub struct ModelRequest {
     pub facts: ModelFacts,
     /// Who hears what goes over the wire; what has no wire is not heard.
     pub tap: Option<Tapped>,
+    /// Who hears that the provider lives; what has no wire is not heard.
+    pub pulse: Option<Pulse>,
 }
 
 /// An answer in JSON.
@@ -176,6 +178,9 @@ pub enum ModelEvent {
         #[serde(serialize_with = "maybe_bytes_only")]
         opaque: Option<Opaque>,
     },
+    /// What the answer cost in tokens so far, for the case that it breaks off: each in place of the one
+    /// before. At any place behind the start, without the provider's own counts.
+    UsageSoFar(ReportedUsage),
     /// What the answer cost in tokens. At most once, directly before the end; absent when the
     /// provider did not say.
     Usage(ReportedUsage),
@@ -246,7 +251,8 @@ impl Finish {
     /// The reason as Iris' clients are told it.
     pub fn reason(self) -> FinishReason {
         match self {
-            Self::Stop | Self::Paused | Self::Other => FinishReason::Stop,
+            Self::Stop | Self::Paused => FinishReason::Stop,
+            Self::Other => FinishReason::Other,
             Self::ToolCalls => FinishReason::ToolCalls,
             Self::Length | Self::ContextOverflow => FinishReason::Length,
             Self::ContentFilter => FinishReason::ContentFilter,

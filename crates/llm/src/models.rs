@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iris_protocol::{ErrorCode, ModelRef};
 
@@ -27,6 +28,8 @@ pub struct Models {
     windows: BTreeMap<String, u64>,
     /// The configured keys.
     keys: BTreeMap<String, ApiKey>,
+    /// How long the most patient provider may let nothing be heard.
+    silence: Duration,
 }
 
 /// Why there is no model.
@@ -77,6 +80,7 @@ impl Models {
             if let Some(tokens) = config.context_tokens {
                 models.windows.insert(name.clone(), tokens.into());
             }
+            models.silence = models.silence.max(config.limits.silence());
             if config.kind == ProviderKind::Scripted {
                 models.scripted.insert(name.clone());
             }
@@ -157,6 +161,11 @@ impl Models {
     /// How many tokens a model takes in all, where that is known.
     pub fn context_window(&self, model: &ModelRef) -> Option<u64> {
         self.windows.get(&model.provider_id).copied()
+    }
+
+    /// How long a provider may let nothing be heard until its adapter gives up, the most patient one of all.
+    pub fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// What to say when nobody chose a model.

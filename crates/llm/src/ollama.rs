@@ -7,7 +7,6 @@ pub(crate) use self::decoder::OllamaDecoder;
 use crate::endpoint::{Endpoint, Wire};
 use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
-use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
 
 /// How this wire is reached.
@@ -42,7 +41,7 @@ impl Model for Ollama {
         let known = request.facts.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
         let body = request::body(&request, reasoning, self.context_tokens.or(known));
         let decoder = OllamaDecoder::redacting(endpoint.api_key());
-        decode(endpoint.post("/api/chat", body), decoder)
+        endpoint.answer("/api/chat", body, decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

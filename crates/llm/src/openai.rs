@@ -9,7 +9,6 @@ pub(crate) use self::decoder::ResponsesDecoder;
 use crate::endpoint::{Endpoint, Wire};
 use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
-use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
 
 /// The kind of data that is kept for this provider.
@@ -43,7 +42,7 @@ impl Model for OpenAi {
         let request = endpoint.bounded(request);
         let body = request::body(&request, endpoint.reasoning(&request.facts));
         let decoder = ResponsesDecoder::redacting(endpoint.api_key());
-        decode(endpoint.post("/responses", body), decoder)
+        endpoint.answer("/responses", body, decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

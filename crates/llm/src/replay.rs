@@ -12,7 +12,7 @@ use crate::google::GoogleDecoder;
 use crate::guard::{Framing, Limits, guard};
 use crate::ollama::OllamaDecoder;
 use crate::openai::ResponsesDecoder;
-use crate::wire::decode;
+use crate::wire::{Decoder, Frames, decode};
 use crate::{ModelStream, ProviderKind, anthropic, chat, frames, google, ollama, openai};
 
 /// Decodes the body of a recorded event stream, given in pieces of any size. Does no I/O. A kind
@@ -36,13 +36,17 @@ pub fn replay(kind: ProviderKind, pieces: Vec<Bytes>) -> Option<ModelStream> {
         frames::post_with(transport, wire.framing, "http://recording/", String::new())
     };
     Some(match kind {
-        ProviderKind::OpenAiCompatible => decode(frames(&chat::WIRE), ChatDecoder::default()),
-        ProviderKind::Anthropic => decode(frames(&anthropic::WIRE), AnthropicDecoder::default()),
-        ProviderKind::OpenAi => decode(frames(&openai::WIRE), ResponsesDecoder::default()),
-        ProviderKind::Google => decode(frames(&google::WIRE), GoogleDecoder::default()),
-        ProviderKind::Ollama => decode(frames(&ollama::WIRE), OllamaDecoder::default()),
+        ProviderKind::OpenAiCompatible => read(frames(&chat::WIRE), ChatDecoder::default()),
+        ProviderKind::Anthropic => read(frames(&anthropic::WIRE), AnthropicDecoder::default()),
+        ProviderKind::OpenAi => read(frames(&openai::WIRE), ResponsesDecoder::default()),
+        ProviderKind::Google => read(frames(&google::WIRE), GoogleDecoder::default()),
+        ProviderKind::Ollama => read(frames(&ollama::WIRE), OllamaDecoder::default()),
         ProviderKind::Scripted => return None,
     })
+}
+
+fn read(frames: Frames, decoder: impl Decoder) -> ModelStream {
+    decode(frames, decoder, Limits::default().progress)
 }
 
 /// A transport that answers every request with the same pieces.
@@ -55,7 +59,8 @@ struct Recording {
 impl HttpTransport for Recording {
     fn request(&self, _request: Request<Option<Bytes>>) -> ResponseFuture {
         let pieces = self.pieces.clone().into_iter().map(Ok);
-        let body = guard(Box::pin(stream::iter(pieces)), self.framing, Limits::default());
+        let body = Box::pin(stream::iter(pieces));
+        let body = guard(body, self.framing, Limits::default(), None);
         Box::pin(async { Ok(Response::new(body)) })
     }
 }

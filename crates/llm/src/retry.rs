@@ -1,6 +1,6 @@
 //! Reads when a provider wants to be asked again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
@@ -34,12 +34,46 @@ fn until(headers: &HeaderMap, date: &str) -> Option<u64> {
 
 /// The longest time until a limit that is used up begins anew.
 fn resets_ms(headers: &HeaderMap) -> Option<u64> {
-    let reset = |what: &str| {
+    let of_openai = ["requests", "tokens"].into_iter().filter_map(|what| {
         let is_used_up = header(headers, &format!("x-ratelimit-remaining-{what}")) == Some("0");
         let reset = header(headers, &format!("x-ratelimit-reset-{what}")).filter(|_| is_used_up);
         reset.and_then(duration_ms)
+    });
+    let of_anthropic = ["requests", "tokens", "input-tokens", "output-tokens"];
+    let of_anthropic = of_anthropic.into_iter().filter_map(|what| {
+        let left = header(headers, &format!("anthropic-ratelimit-{what}-remaining"));
+        let reset = header(headers, &format!("anthropic-ratelimit-{what}-reset"));
+        let then = moment_ms(reset.filter(|_| left.is_none_or(|left| left == "0"))?)?;
+        let now = httpdate::parse_http_date(header(headers, "date")?).ok()?;
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(then.saturating_sub(u64::try_from(now.as_millis()).ok()?))
+    });
+    of_openai.chain(of_anthropic).max()
+}
+
+/// Milliseconds since 1970 of a moment in UTC like `2026-11-29T08:30:00Z` (RFC 3339); parts of a second do not
+/// matter here. The days are counted by Howard Hinnant's `days_from_civil`.
+fn moment_ms(text: &str) -> Option<u64> {
+    let (whole, _) = text.strip_suffix('Z')?.split_once('.').unwrap_or((text, ""));
+    let parts = whole.trim_end_matches('Z').split(['-', 'T', ':']).map(|part| part.parse::<u64>());
+    let parts = parts.collect::<Result<Vec<_>, _>>().ok()?;
+    let [
+        year @ 1970..=9999,
+        month @ 1..=12,
+        day @ 1..=31,
+        hour @ ..=23,
+        minute @ ..=59,
+        second @ ..=60,
+    ] = parts[..]
+    else {
+        return None;
     };
-    ["requests", "tokens"].into_iter().filter_map(reset).max()
+    // A year begins with March, so that the day of a leap year is its last one.
+    let year = if month <= 2 { year - 1 } else { year };
+    let days = 365 * year + year / 4 - year / 100 + year / 400;
+    let days = days + (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = days.checked_sub(719_468)?;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -108,6 +142,33 @@ mod tests {
         assert_eq!(after_ms(&headers(&limits)), Some(360_000));
         let told = [&limits[..], &[("retry-after", "1")]].concat();
         assert_eq!(after_ms(&headers(&told)), Some(1_000));
+    }
+
+    #[test]
+    fn limits_of_anthropic_begin_anew_at_a_moment() {
+        let limits = [
+            ("date", "Sun, 29 Nov 2026 08:30:00 GMT"),
+            ("anthropic-ratelimit-requests-remaining", "0"),
+            ("anthropic-ratelimit-requests-reset", "2026-11-29T08:30:07Z"),
+            ("anthropic-ratelimit-input-tokens-remaining", "12"),
+            ("anthropic-ratelimit-input-tokens-reset", "2026-11-29T09:30:00Z"),
+        ];
+        assert_eq!(after_ms(&headers(&limits)), Some(7_000));
+        // Without a clock, or without a limit that is used up, nothing is known.
+        assert_eq!(after_ms(&headers(&limits[1..])), None);
+        assert_eq!(after_ms(&headers(&[limits[0], limits[3], limits[4]])), None);
+        for (text, expected) in [
+            ("1970-01-01T00:00:01Z", Some(1_000)),
+            ("2000-02-29T23:59:59.25Z", Some(951_868_799_000)),
+            ("2026-11-30T00:00:00Z", Some(1_795_996_800_000)),
+            ("1969-12-31T23:59:59Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-11-30T00:00:00+02:00", None),
+            ("2026-11-30T00:00Z", None),
+            ("soon", None),
+        ] {
+            assert_eq!(moment_ms(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -58,6 +58,34 @@ impl PartialEq for Tapped {
     }
 }
 
+/// Is called when something of an answer comes, also where that says nothing: the provider lives. Not more
+/// often than every tenth of a second, on any thread.
+#[derive(Clone)]
+pub struct Pulse(Arc<dyn Fn() + Send + Sync>);
+
+impl Pulse {
+    /// Has `heard` called.
+    pub fn heard_by(heard: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(heard))
+    }
+
+    pub(crate) fn beat(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pulse")
+    }
+}
+
+impl PartialEq for Pulse {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// The beginning of a body.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeardBody {

@@ -20,7 +20,7 @@ pub(crate) use crate::guard::Framing;
 use crate::guard::{Limits, guard, silent};
 use crate::provider::{ApiKey, ConfigError, ProviderConfig};
 use crate::tap::Hearing;
-use crate::{ErrorClass, ModelError, Tapped};
+use crate::{ErrorClass, ModelError, Pulse, Tapped};
 
 /// Most bytes of an error's body that are read.
 const ERROR_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -40,9 +40,11 @@ pub(crate) struct Transport {
     api_key: Option<ApiKey>,
     /// With the key among them.
     headers: HeaderMap,
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// Who hears what is sent and what comes.
     pub(crate) tap: Option<Tapped>,
+    /// Who hears that something comes.
+    pub(crate) pulse: Option<Pulse>,
 }
 
 impl Transport {
@@ -71,7 +73,7 @@ impl Transport {
         let client = client
             .build()
             .map_err(|source| ConfigError::HttpClient { provider: provider.to_owned(), source })?;
-        Ok(Self { client, wire, api_key, headers, limits, tap: None })
+        Ok(Self { client, wire, api_key, headers, limits, tap: None, pulse: None })
     }
 
     /// The same connections with another key and the headers with it.
@@ -121,7 +123,10 @@ impl Transport {
             hearing.answered(status, &headers);
             body = hearing.of(body);
         }
-        let body = guard(body, self.wire.framing, self.limits);
+        if let Some(pulse) = &self.pulse {
+            pulse.beat();
+        }
+        let body = guard(body, self.wire.framing, self.limits, self.pulse.clone());
         if !status.is_success() {
             let body = error_body(body).await;
             let kind = self.wire.kind;

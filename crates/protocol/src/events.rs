@@ -342,8 +342,14 @@ events! {
         /// The table of prices that the cost is of; absent where the cost is not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         price_version: Option<String>,
+        /// The model that answered, as the provider calls it; absent where it is the one that was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answered_by: Option<String>,
         /// Why it ended.
         finish_reason: FinishReason,
+        /// The provider's own word for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raw_finish_reason: Option<String>,
     }
     /// What a session used changed; told after a moment, for several steps at once.
     UsageUpdated = "usage.updated" Ephemeral [Session, Project] {

@@ -425,6 +425,8 @@ pub enum FinishReason {
     Budget,
     /// The run's limit of model calls.
     Steps,
+    /// A reason of the provider that this version does not know, named in `rawFinishReason` of the step.
+    Other,
 }
 
 /// A piece of a message.
@@ -472,8 +474,14 @@ pub enum Part {
         /// The table of prices that the cost is of; absent where the cost is not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         price_version: Option<String>,
+        /// The model that answered, as the provider calls it; absent where it is the one that was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answered_by: Option<String>,
         /// Why the call ended.
         finish_reason: FinishReason,
+        /// The provider's own word for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raw_finish_reason: Option<String>,
     },
 }
 
@@ -635,8 +643,12 @@ pub struct Usage {
     /// How often the provider ran tools of its own, which some charge for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub server_tool_calls: u64,
-    /// Billionths of a US dollar; null when the price is not known.
+    /// Billionths of a US dollar; null when it is not known.
     pub cost_nano_usd: Option<i64>,
+    /// Whether a provider did not say all of it, because an answer broke off or because it does not count: what
+    /// it did not say is estimated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -656,6 +668,7 @@ impl Usage {
         self.cache_write_1h_tokens =
             self.cache_write_1h_tokens.saturating_add(other.cache_write_1h_tokens);
         self.server_tool_calls = self.server_tool_calls.saturating_add(other.server_tool_calls);
+        self.incomplete |= other.incomplete;
         self.cost_nano_usd = match (self.cost_nano_usd, other.cost_nano_usd) {
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (None, cost) if was_empty => cost,

@@ -19,7 +19,7 @@ pub struct UsageTotals {
     pub steps: u64,
     /// Those among them whose cost is not known.
     pub unpriced_steps: u64,
-    /// What the others cost, in billionths of a US dollar.
+    /// What the others cost, and what these cost at least, in billionths of a US dollar.
     pub known_cost_nano_usd: i64,
     /// How long runs worked, in milliseconds, without the time in which they waited for people.
     pub wall_time_ms: u64,
@@ -34,6 +34,13 @@ impl UsageTotals {
             if usage.cost_nano_usd.is_none() && is_used { steps.max(1) } else { 0 };
         let known_cost_nano_usd = usage.cost_nano_usd.unwrap_or(0);
         Self { usage, steps, unpriced_steps, known_cost_nano_usd, wall_time_ms }.with_cost()
+    }
+
+    /// The same where that much is known of a cost which is not known in all.
+    #[must_use]
+    pub fn costing_at_least(mut self, nano_usd: i64) -> Self {
+        self.known_cost_nano_usd = self.known_cost_nano_usd.saturating_add(nano_usd);
+        self.with_cost()
     }
 
     /// Adds up; nothing overflows.

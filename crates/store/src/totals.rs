@@ -44,6 +44,8 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<UsageTotals> {
         cache_write_1h_tokens: row.get("cache_write_1h_tokens")?,
         server_tool_calls: row.get("server_tool_calls")?,
         cost_nano_usd: None,
+        // Kept with steps, answers and runs; here it shows as a step without a cost.
+        incomplete: false,
     };
     let totals = UsageTotals {
         usage,

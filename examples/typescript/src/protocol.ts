@@ -726,7 +726,7 @@ export interface FileVersion {
 }
 
 /** Why an answer, or one step of it, ended. */
-export type FinishReason = "stop" | "toolCalls" | "length" | "contentFilter" | "cancelled" | "error" | "budget" | "steps";
+export type FinishReason = "stop" | "toolCalls" | "length" | "contentFilter" | "cancelled" | "error" | "budget" | "steps" | "other";
 
 /** What became of a project's repository. */
 export type GitAction = "cloning" | "cloned" | "cloneFailed" | "switched" | "committed" | "fetched" | "pulled" | "pushed" | "credentials";
@@ -1324,8 +1324,12 @@ export type Part = {
   usage: Usage;
   /** The table of prices that the cost is of; absent where the cost is not known. */
   priceVersion?: string | null;
+  /** The model that answered, as the provider calls it; absent where it is the one that was asked. */
+  answeredBy?: string | null;
   /** Why the call ended. */
   finishReason: FinishReason;
+  /** The provider's own word for it. */
+  rawFinishReason?: string | null;
 };
 
 export type PartId = string;
@@ -1937,8 +1941,10 @@ export interface Usage {
   cacheWrite1hTokens?: number;
   /** How often the provider ran tools of its own, which some charge for. */
   serverToolCalls?: number;
-  /** Billionths of a US dollar; null when the price is not known. */
+  /** Billionths of a US dollar; null when it is not known. */
   costNanoUsd?: number | null;
+  /** Whether a provider did not say all of it, because an answer broke off or because it does not count: what it did not say is estimated. */
+  incomplete?: boolean;
 }
 
 /** What one user used of one model on one day. */
@@ -1961,7 +1967,7 @@ export interface UsageRow {
   steps: number;
   /** Those among them whose cost is not known. */
   unpricedSteps: number;
-  /** What the others cost, in billionths of a US dollar. */
+  /** What the others cost, and what these cost at least, in billionths of a US dollar. */
   knownCostNanoUsd: number;
   /** How long runs worked, in milliseconds, without the time in which they waited for people. */
   wallTimeMs: number;
@@ -1975,7 +1981,7 @@ export interface UsageTotals {
   steps: number;
   /** Those among them whose cost is not known. */
   unpricedSteps: number;
-  /** What the others cost, in billionths of a US dollar. */
+  /** What the others cost, and what these cost at least, in billionths of a US dollar. */
   knownCostNanoUsd: number;
   /** How long runs worked, in milliseconds, without the time in which they waited for people. */
   wallTimeMs: number;
@@ -5963,8 +5969,12 @@ export interface EventPayloads {
     usage: Usage;
     /** The table of prices that the cost is of; absent where the cost is not known. */
     priceVersion?: string | null;
+    /** The model that answered, as the provider calls it; absent where it is the one that was asked. */
+    answeredBy?: string | null;
     /** Why it ended. */
     finishReason: FinishReason;
+    /** The provider's own word for it. */
+    rawFinishReason?: string | null;
   };
   /** What a session used changed; told after a moment, for several steps at once. */
   "usage.updated": {

@@ -1,8 +1,8 @@
 //! L13: a cancel at every point of an answer, on every wire. The provider is left, and to cancel again does
 //! nothing.
 
-use iris_protocol::{FinishReason, RunStatus, ToolState};
-use iris_testkit::{Dialect, Gate, Reply, calls_of, moment, text_of};
+use iris_protocol::{Budget, FinishReason, RunStatus, SessionBudgetSet, ToolState};
+use iris_testkit::{Dialect, Gate, REPORTED, Reply, calls_of, moment, text_of};
 
 use super::{Talk, patient, talks, talks_on};
 
@@ -52,17 +52,54 @@ async fn l13_a_cancel_before_the_first_byte() {
 #[tokio::test]
 async fn l13_a_cancel_in_the_middle_of_a_text() {
     let left = Gates::new();
-    let (_app, talks) = talks(|dialect| {
+    let (app, talks) = talks(|dialect| {
         let half = dialect.answer().open_text(&["half"]).reply();
         vec![half.until_left(left.of(dialect)), dialect.says("next")]
     })
     .await;
+    let root = app.admin().await;
     for mut talk in talks {
+        talk.set_price(&root).await;
         let run = talk.ann.send_message("go").await.run_id;
         talk.ann.wait_for("message.text.delta").await;
-        assert_eq!(text_of(&cancels(&mut talk, &run).await), "half", "{:?}", talk.dialect);
+        let answer = cancels(&mut talk, &run).await;
+        assert_eq!(text_of(&answer), "half", "{:?}", talk.dialect);
         left.of(talk.dialect).reached().await;
+        // It was used, though nobody knows how much in all.
+        let (usage, used) = (answer.usage.unwrap(), talk.used().await);
+        assert!(usage.incomplete && usage.cost_nano_usd.is_none(), "{usage:?}");
+        let is_told = talk.dialect == Dialect::Messages;
+        assert_eq!(usage.input_tokens == REPORTED.0, is_told, "{:?} {usage:?}", talk.dialect);
+        assert_eq!((used.steps, used.unpriced_steps), (0, 1));
+        assert_eq!(used.known_cost_nano_usd.unsigned_abs(), 1_000 * used.tokens());
         assert_eq!(text_of(&talk.answer().await), "next");
+    }
+}
+
+#[tokio::test]
+async fn l13_what_was_cancelled_is_counted_by_budgets() {
+    let left = Gates::new();
+    let (app, talks) = talks(|dialect| {
+        let half = || dialect.answer().open_text(&["half"]).reply();
+        vec![half().until_left(left.of(dialect)), dialect.says("never asked")]
+    })
+    .await;
+    let root = app.admin().await;
+    for (mut talk, of_money) in talks.into_iter().zip([true, false].into_iter().cycle()) {
+        talk.set_price(&root).await;
+        let budget = if of_money {
+            Budget { cost_nano_usd: Some(2_000), ..Budget::default() }
+        } else {
+            Budget { tokens: Some(REPORTED.0), ..Budget::default() }
+        };
+        let session_id = talk.ann.session.clone();
+        talk.ann.call(SessionBudgetSet { session_id, budget }).await.unwrap();
+        let run = talk.ann.send_message("go").await.run_id;
+        talk.ann.wait_for("message.text.delta").await;
+        cancels(&mut talk, &run).await;
+        let (status, answer) = talk.ask().await;
+        assert_eq!((status, answer.finish_reason), (RunStatus::Failed, Some(FinishReason::Budget)));
+        assert_eq!(talk.provider.asked().len(), 1, "{:?}", talk.dialect);
     }
 }
 

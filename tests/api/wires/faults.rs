@@ -1,7 +1,7 @@
 //! Providers that refuse, break off or say nonsense, on every wire: L1 to L5, L9, L10, L12 and L14.
 
-use iris_protocol::{FinishReason, Part, RunStatus, ToolState};
-use iris_testkit::{Dialect, Reply, Why, calls_of, text_of};
+use iris_protocol::{Event, FinishReason, Part, RunStatus, ToolState};
+use iris_testkit::{Dialect, REPORTED, Reply, Why, calls_of, text_of};
 use serde_json::json;
 
 use super::{patient, talks, talks_on};
@@ -107,6 +107,27 @@ async fn l2_what_a_provider_says_about_waiting_is_kept_to_within_limits() {
 }
 
 #[tokio::test]
+async fn l2_limits_of_anthropic_say_when_they_begin_anew() {
+    let (_app, mut talks) = talks_on(&[Dialect::Messages], patient(2), |dialect| {
+        let refused = || {
+            let refused = refused(dialect, 429, "rate_limit_error", "slow down");
+            refused.header("date", "Sun, 29 Nov 2026 08:30:00 GMT")
+        };
+        let reset = "anthropic-ratelimit-output-tokens-reset";
+        let waits = refused().header("anthropic-ratelimit-output-tokens-remaining", "0");
+        vec![waits.header(reset, "2026-11-29T08:31:00Z"), refused()]
+    })
+    .await;
+    let talk = &mut talks[0];
+    let run = talk.ann.send_message("go").await.run_id;
+    let (_, class, delay_ms) = talk.wait().await;
+    assert_eq!(class, "rate_limited");
+    assert!((60_000..60_100).contains(&delay_ms), "{delay_ms}");
+    talk.ann.cancel().await;
+    talk.ann.run_ended(&run).await;
+}
+
+#[tokio::test]
 async fn l3_failures_of_the_server_are_tried_again_a_few_times() {
     let (_app, talks) = talks_on(&Dialect::ALL, patient(5), |dialect| {
         let mut replies: Vec<Reply> =
@@ -132,7 +153,7 @@ async fn l3_failures_of_the_server_are_tried_again_a_few_times() {
 
 #[tokio::test]
 async fn l4_a_stream_that_breaks_off_is_asked_again_and_nothing_that_was_done_is_done_twice() {
-    let (_app, talks) = talks_on(&Dialect::ALL, patient(3), |dialect| {
+    let (app, talks) = talks_on(&Dialect::ALL, patient(3), |dialect| {
         let kind = if dialect == Dialect::Gemini { "UNAVAILABLE" } else { "overloaded_error" };
         let broken = |text: &str| {
             let answer = dialect.answer().text(&[text]).call("x", "list", &["{}"]);
@@ -150,7 +171,9 @@ async fn l4_a_stream_that_breaks_off_is_asked_again_and_nothing_that_was_done_is
         ]
     })
     .await;
+    let root = app.admin().await;
     for mut talk in talks {
+        talk.set_price(&root).await;
         let answer = talk.answer().await;
         assert_eq!(text_of(&answer), "a whole answer", "{:?}", talk.dialect);
         let calls = calls_of(&answer);
@@ -164,6 +187,13 @@ async fn l4_a_stream_that_breaks_off_is_asked_again_and_nothing_that_was_done_is
         assert_eq!(talk.asked(2), talk.asked(3));
         assert_eq!(talk.asked(3), talk.asked(4));
         assert_eq!(talk.provider.asked().len(), 5);
+        // Three attempts broke off: nobody knows what they cost in all, and it is not nothing.
+        let used = talk.used().await;
+        assert_eq!((used.steps, used.unpriced_steps), (2, 3), "{:?}", talk.dialect);
+        assert_eq!((used.usage.cost_nano_usd, answer.usage.unwrap().cost_nano_usd), (None, None));
+        assert!(used.tokens() > 2 * (REPORTED.0 + REPORTED.1) + 3 * REPORTED.0, "{used:?}");
+        // Each token that is known of, or estimated, has its price.
+        assert_eq!(used.known_cost_nano_usd.unsigned_abs(), 1_000 * used.tokens());
     }
 }
 
@@ -326,9 +356,9 @@ async fn l14_every_end_is_recorded_as_it_was() {
     })
     .await;
     for mut talk in talks {
-        // Ollama has no word for a refusal.
+        // Ollama has no word for a refusal: this one is none that is known.
         let filter = match talk.dialect {
-            Dialect::Ollama => FinishReason::Stop,
+            Dialect::Ollama => FinishReason::Other,
             _ => FinishReason::ContentFilter,
         };
         for expected in [FinishReason::Length, filter] {
@@ -339,5 +369,109 @@ async fn l14_every_end_is_recorded_as_it_was() {
         let empty = talk.answer().await;
         assert_eq!(empty.finish_reason, Some(FinishReason::Stop), "{:?}", talk.dialect);
         assert!(matches!(empty.parts.as_slice(), [Part::Step { .. }]), "{empty:?}");
+    }
+}
+
+#[tokio::test]
+async fn l14_who_answered_and_why_it_ended_is_kept_as_the_provider_says_it() {
+    let wires = [Dialect::Messages, Dialect::Chat, Dialect::Gemini];
+    let (_app, talks) = talks_on(
+        &wires,
+        |_| {},
+        |dialect| {
+            let body = dialect.answer().text(&["so far"]).end(Why::Done).body();
+            let body = body.replace("\"model\":\"m\"", "\"model\":\"m-2026\"");
+            let body = body.replace("\"modelVersion\":\"m\"", "\"modelVersion\":\"m-2026\"");
+            let end = ["end_turn", "STOP", "stop"].map(|word| format!("\"{word}\""));
+            let body = end.iter().fold(body, |body, end| body.replace(end, "\"brand_new\""));
+            vec![dialect.stream().bytes(body), dialect.says("next")]
+        },
+    )
+    .await;
+    for mut talk in talks {
+        let answer = talk.answer().await;
+        assert_eq!(answer.finish_reason, Some(FinishReason::Other), "{:?}", talk.dialect);
+        let Some(Part::Step { answered_by, finish_reason, raw_finish_reason, .. }) =
+            answer.parts.last()
+        else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(answered_by.as_deref(), Some("m-2026"), "{:?}", talk.dialect);
+        assert_eq!(*finish_reason, FinishReason::Other);
+        assert_eq!(raw_finish_reason.as_deref(), Some("brand_new"));
+        let told = talk.ann.seen.iter().find_map(|frame| match &frame.event {
+            Event::MessageStepFinished { answered_by, raw_finish_reason, .. } => {
+                Some((answered_by.clone(), raw_finish_reason.clone()))
+            }
+            _ => None,
+        });
+        assert_eq!(told, Some((answered_by.clone(), raw_finish_reason.clone())));
+        // The one that was asked need not be named.
+        let next = talk.answer().await;
+        let Some(Part::Step { answered_by: None, raw_finish_reason: Some(_), .. }) =
+            next.parts.last()
+        else {
+            panic!("{next:?}")
+        };
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_is_full_in_the_middle_of_an_answer_goes_on_with_a_summary() {
+    let (_app, mut talks) = talks_on(
+        &[Dialect::Messages],
+        |_| {},
+        |dialect| {
+            let full = |text: &str| {
+                let body = dialect.answer().text(&[text]).end(Why::Length).body();
+                dialect.stream().bytes(body.replace("max_tokens", "model_context_window_exceeded"))
+            };
+            vec![
+                full("as far as it goes"),
+                full("half of"),
+                dialect.says("They spoke of notes."),
+                dialect.says("a whole answer"),
+                full("half of"),
+                dialect.says("They spoke of notes again."),
+                full("still too long"),
+            ]
+        },
+    )
+    .await;
+    let talk = &mut talks[0];
+    // There is nothing before it that a summary could stand for.
+    let said = "something about the notes that takes many words to say. ".repeat(200);
+    let answer = talk.ann.ask(&said).await;
+    assert_eq!(answer.finish_reason, Some(FinishReason::Length));
+    assert_eq!(text_of(&answer), "as far as it goes");
+    let answer = talk.answer().await;
+    assert_eq!(text_of(&answer), "a whole answer");
+    assert!(answer.parts.iter().any(|part| matches!(part, Part::Compaction(_))), "{answer:?}");
+    assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
+    // What was cut off is counted with the summary that took its place.
+    assert_eq!(answer.usage.unwrap().input_tokens, 3 * REPORTED.0);
+    // Once before each step.
+    let answer = talk.ann.ask(&said).await;
+    assert_eq!(answer.finish_reason, Some(FinishReason::Length), "{answer:?}");
+    assert_eq!(text_of(&answer), "still too long");
+    assert_eq!(talk.provider.asked().len(), 7);
+}
+
+#[tokio::test]
+async fn an_answer_of_no_use_is_asked_for_once_more() {
+    let (_app, talks) = talks_on(&[Dialect::Gemini, Dialect::Chat], patient(5), |dialect| {
+        let useless = || {
+            let body = dialect.answer().text(&["hm"]).end(Why::Done).body();
+            let body = body.replace("\"STOP\"", "\"MALFORMED_FUNCTION_CALL\"");
+            dialect.stream().bytes(body.replace("\"stop\"", "\"error\""))
+        };
+        vec![useless(), dialect.says("so"), useless(), useless(), dialect.says("next")]
+    })
+    .await;
+    for mut talk in talks {
+        assert_eq!(text_of(&talk.answer().await), "so", "{:?}", talk.dialect);
+        talk.failure("bad_answer").await;
+        assert_eq!(talk.provider.asked().len(), 4, "{:?}: asked twice", talk.dialect);
+        assert_eq!(text_of(&talk.answer().await), "next");
     }
 }

@@ -306,13 +306,27 @@ async fn f14_usage_in_a_chunk_behind_the_finish() {
 
 #[tokio::test]
 async fn f15_no_word_on_usage() {
-    let (_app, talks) =
+    let (app, talks) =
         talks(|dialect| vec![dialect.answer().text(&["so"]).end_without_usage(Why::Done).reply()])
             .await;
+    let root = app.admin().await;
     for mut talk in talks {
+        talk.set_price(&root).await;
         let answer = talk.answer().await;
         assert_eq!(text_of(&answer), "so", "{:?}", talk.dialect);
         assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
+        let (usage, used) = (answer.usage.unwrap(), talk.used().await);
+        if talk.dialect == Dialect::Messages {
+            // It said all of it at the beginning.
+            assert_eq!((usage.incomplete, usage.input_tokens), (false, REPORTED.0));
+            assert_eq!((usage.cost_nano_usd, used.unpriced_steps), (Some(4_000), 0));
+            continue;
+        }
+        // What is not known is estimated, and its cost is null and not nothing.
+        assert!(usage.incomplete && usage.input_tokens > 100, "{:?} {usage:?}", talk.dialect);
+        assert_eq!((usage.output_tokens, usage.cost_nano_usd), (1, None));
+        assert_eq!((used.steps, used.unpriced_steps), (1, 1));
+        assert_eq!(used.known_cost_nano_usd.unsigned_abs(), 1_000 * used.tokens());
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use iris_llm::Limits;
-use iris_protocol::{Event, FinishReason, ToolState};
+use iris_protocol::{Event, FinishReason, RunStatus, ToolState};
 use iris_testkit::{AppOptions, Dialect, Gate, Reply, Why, calls_of, text_of};
 use serde_json::json;
 
@@ -74,7 +74,7 @@ async fn l6_no_byte_in_the_middle_is_tried_again() {
 #[tokio::test]
 async fn l6_comments_alone_are_no_progress_though_they_keep_the_connection() {
     let gates = Gates::new();
-    let limits = Limits { comments: 2 * SHORT, ..Limits::default() };
+    let limits = Limits { progress: 2 * SHORT, ..Limits::default() };
     let wires: Vec<Dialect> =
         Dialect::ALL.into_iter().filter(|dialect| dialect.has_comments()).collect();
     let (_app, talks) = talks_on(&wires, limited(limits), |dialect| {
@@ -88,6 +88,68 @@ async fn l6_comments_alone_are_no_progress_though_they_keep_the_connection() {
         assert!(answer.error.unwrap().message.contains("sent nothing for `200` ms"));
         gates.of(talk.dialect).reached().await;
     }
+}
+
+/// An event that says nothing.
+fn ping(dialect: Dialect) -> String {
+    let ping = match dialect {
+        Dialect::Messages => json!({"type": "ping"}),
+        Dialect::Responses => json!({"type": "response.in_progress", "response": {"id": "resp"}}),
+        Dialect::Gemini => {
+            json!({"candidates": [{"content": {"role": "model"}}], "modelVersion": "m"})
+        }
+        Dialect::Ollama => {
+            json!({"model": "m", "message": {"role": "assistant", "content": ""}, "done": false})
+        }
+        Dialect::Chat => json!({"id": "chat", "model": "m", "choices": [{"index": 0,
+            "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]}),
+    };
+    dialect.answer().event(&ping).events().last().unwrap().clone()
+}
+
+#[tokio::test]
+async fn l6_pings_alone_are_no_progress_though_they_keep_the_connection() {
+    let gates = Gates::new();
+    let limits = Limits { progress: 2 * SHORT, ..Limits::default() };
+    let (_app, talks) = talks_on(&Dialect::ALL, limited(limits), |dialect| {
+        let begun = dialect.answer().open_text(&["half"]).reply();
+        vec![begun.repeat_until_left(gates.of(dialect), ping(dialect)), dialect.says("next")]
+    })
+    .await;
+    for mut talk in talks {
+        let answer = talk.failure("transient").await;
+        assert_eq!(text_of(&answer), "half", "{:?}", talk.dialect);
+        assert!(answer.error.unwrap().message.contains("sent nothing for `200` ms"));
+        gates.of(talk.dialect).reached().await;
+        assert_eq!(text_of(&talk.answer().await), "next", "{:?}", talk.dialect);
+    }
+}
+
+/// Makes the budget of a model 4.8 s.
+const HASTE: u32 = 50;
+
+#[tokio::test]
+async fn l6_who_lets_something_be_heard_is_left_to_the_limits_of_its_provider() {
+    let gates = Gates::new();
+    let limits = Limits { progress: 60 * SHORT, ..Limits::default() };
+    let change = |options: &mut AppOptions| {
+        limited(limits)(options);
+        options.watchdog.tick = Duration::from_millis(20);
+    };
+    let (app, mut talks) = talks_on(&[Dialect::Messages], change, |dialect| {
+        let begun = dialect.answer().open_text(&["half"]).reply();
+        vec![begun.repeat_until_left(gates.of(dialect), ping(dialect))]
+    })
+    .await;
+    let talk = &mut talks[0];
+    app.supervision().faults().shorten_budgets(HASTE);
+    let run = talk.ann.send_message("go").await.run_id;
+    talk.ann.wait_for("message.text.delta").await;
+    app.supervision().faults().shorten_budgets(1);
+    assert_eq!(talk.ann.run_ended(&run).await, RunStatus::Failed);
+    let error = talk.ann.answer(&run).await.error.unwrap();
+    assert!(error.message.contains("sent nothing for `6000` ms"), "{error}");
+    gates.of(talk.dialect).reached().await;
 }
 
 /// An answer of text that never ends.
@@ -209,6 +271,37 @@ async fn l11_the_same_call_three_times_and_two_calls_in_turns_end_the_run() {
         assert_eq!(calls_of(&talk.failure("loop").await).len(), 3, "{:?}", talk.dialect);
         assert_eq!(calls_of(&talk.failure("loop").await).len(), 4, "{:?}", talk.dialect);
     }
+}
+
+#[tokio::test]
+async fn l11_the_same_call_again_and_again_ends_the_run_whatever_it_answers() {
+    let asked = Gate::default();
+    let (_app, mut talks) = talks_on(
+        &[Dialect::Chat],
+        |_| {},
+        |dialect| {
+            let call = dialect.answer().call("a", "read", &[r#"{"path":"a.txt"}"#]).end(Why::Done);
+            let call = || dialect.stream().wait(&asked).bytes(call.body());
+            std::iter::repeat_with(call).take(9).collect()
+        },
+    )
+    .await;
+    let talk = &mut talks[0];
+    let run = talk.ann.send_message("go").await.run_id;
+    for number in 0..8 {
+        asked.reached().await;
+        talk.put("a.txt", &format!("number {number}")).await;
+        asked.open();
+    }
+    assert_eq!(talk.ann.run_ended(&run).await, RunStatus::Failed);
+    let answer = talk.ann.answer(&run).await;
+    let error = answer.error.as_ref().unwrap();
+    assert_eq!(crate::code_of(error).1, "loop");
+    assert!(error.message.contains("whatever comes of them"), "{error}");
+    let mut read: Vec<_> = calls_of(&answer).iter().map(|call| call.output.clone()).collect();
+    read.dedup();
+    assert_eq!(read.len(), 8, "each one said something else");
+    assert_eq!(talk.provider.asked().len(), 8);
 }
 
 #[tokio::test]

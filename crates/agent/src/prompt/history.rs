@@ -232,6 +232,10 @@ impl<'a> Builder<'a> {
     }
 
     fn count(&mut self, usage: &Usage, model: Option<&ModelRef>) {
+        // An estimate says nothing of how the provider counts.
+        if usage.incomplete {
+            return;
+        }
         // What a provider's own tools read is in the count and not in the conversation.
         if usage.input_tokens > 0 && usage.server_tool_calls == 0 {
             self.told.counted = Some(Counted {

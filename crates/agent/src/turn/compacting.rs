@@ -122,7 +122,7 @@ impl Turn {
             return effects;
         }
         self.step += 1;
-        self.failed = 0;
+        self.begin_attempts();
         let mut effects = vec![Effect::RecordStep { parts: vec![part], step }];
         // No model is being asked.
         self.phase = Phase::Tools;
@@ -139,7 +139,7 @@ impl Turn {
 
 /// Whether a failure says that the conversation is longer than the model takes.
 pub fn is_overflow(error: &ApiError) -> bool {
-    error.details.get("reason").and_then(|reason| reason.as_str()) == Some(OVERFLOW)
+    super::reason_of(error) == Some(OVERFLOW)
 }
 
 /// The reason of that, the same as the class of a provider's failure.

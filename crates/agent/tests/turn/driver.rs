@@ -376,9 +376,7 @@ impl Driver {
             }
         }
         self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
-        let StepEnd { part_id: id, index, usage, finish_reason } = step.clone();
-        let price_version = None;
-        self.recorded.push(Part::Step { id, index, usage, price_version, finish_reason });
+        self.recorded.push(step_part(step));
     }
 
     fn record_summary(&mut self, mut parts: Vec<StepPart>, step: &StepEnd) {
@@ -387,9 +385,7 @@ impl Driver {
         assert!(part.tokens_after < part.tokens_before, "it does not shrink");
         self.is_compacted = true;
         self.recorded.push(Part::Compaction(part));
-        let StepEnd { part_id: id, index, usage, finish_reason } = step.clone();
-        let price_version = None;
-        self.recorded.push(Part::Step { id, index, usage, price_version, finish_reason });
+        self.recorded.push(step_part(step));
     }
 
     fn record_intent(&mut self, part: ToolPart) {
@@ -538,4 +534,17 @@ fn check_prompt(messages: &[PromptMessage]) {
         }
     }
     assert!(open.is_empty(), "{open:?} have no result");
+}
+
+fn step_part(step: &StepEnd) -> Part {
+    let StepEnd { part_id: id, index, usage, finish_reason } = step.clone();
+    Part::Step {
+        id,
+        index,
+        usage,
+        price_version: None,
+        answered_by: None,
+        finish_reason,
+        raw_finish_reason: None,
+    }
 }

@@ -414,3 +414,45 @@ fn a_call_that_a_rule_denies_has_its_result_and_counts_as_usable() {
     let step = step_end(3, 0, FinishReason::ToolCalls);
     assert_eq!(effects, [Effect::RecordStep { parts, step }, Effect::CallModel]);
 }
+
+/// A failure of a provider that is left alone.
+fn not_asked() -> Input {
+    let error = overloaded().detail("notAsked", true);
+    let error = ApiError { retry_after_ms: Some(100_000), ..error };
+    Input::ModelFailed { error, has_fallback: false }
+}
+
+#[test]
+fn a_model_that_was_not_asked_did_not_fail_but_is_not_waited_for_for_ever() {
+    let retry = RetryLimits { attempts_max: 2, ..RetryLimits::default() };
+    let mut scene = Scene::started_with(TurnLimits { retry, ..TurnLimits::default() });
+    for _ in 0..2 {
+        assert_eq!(retry_of(&scene.step(not_asked())).attempt, 1);
+        scene.step(Input::RetryDue);
+    }
+    // It counts once it is asked.
+    assert_eq!(retry_of(&scene.step(fails_for_now(false))).attempt, 2);
+    scene.step(Input::RetryDue);
+    // More than three hundred seconds in all.
+    scene.step(not_asked());
+    assert!(scene.is_ended());
+}
+
+#[test]
+fn another_model_is_asked_in_place_of_one_that_is_left_alone() {
+    let retry = RetryLimits { attempts_max: 1, ..RetryLimits::default() };
+    let mut scene = Scene::started_with(TurnLimits { retry, ..TurnLimits::default() });
+    let Input::ModelFailed { error, .. } = not_asked() else { unreachable!() };
+    let failed = Input::ModelFailed { error, has_fallback: true };
+    assert!(retry_of(&scene.step(failed)).falls_back);
+}
+
+#[test]
+fn an_answer_of_no_use_is_asked_for_once_more() {
+    let mut scene = Scene::started();
+    let error = overloaded().reason("bad_answer");
+    let failed = || Input::ModelFailed { error: error.clone(), has_fallback: false };
+    assert_eq!(retry_of(&scene.step(failed())).attempt, 2);
+    scene.step(Input::RetryDue);
+    assert_eq!(scene.step(failed()), [Effect::AbortModel, Effect::End(end_failed(error.clone()))]);
+}

@@ -30,6 +30,7 @@ proptest! {
             step_text_bytes_max: 24,
             unusable_steps_max: 2,
             same_steps_max: 100,
+            same_calls_max: 100,
             idle_steps_max: 3,
             retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         };
@@ -227,6 +228,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             step_text_bytes_max,
             unusable_steps_max,
             same_steps_max: 100,
+            same_calls_max: 100,
             idle_steps_max: 3,
             retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         },

@@ -218,6 +218,13 @@ fn tool(part: u128, state: ToolState, started_at: Option<i64>) -> Part {
 }
 
 fn step(index: u32) -> Part {
-    let (id, usage) = (part_id(100 + u128::from(index)), Usage::default());
-    Part::Step { id, index, usage, price_version: None, finish_reason: FinishReason::ToolCalls }
+    Part::Step {
+        id: part_id(100 + u128::from(index)),
+        index,
+        usage: Usage::default(),
+        price_version: None,
+        answered_by: None,
+        finish_reason: FinishReason::ToolCalls,
+        raw_finish_reason: None,
+    }
 }

@@ -29,6 +29,7 @@ pub(crate) struct AnthropicDecoder {
     provider_tools: usize,
     usage: UsageSoFar,
     stop_reason: String,
+    is_at_work: bool,
     /// Errors do not show it.
     api_key: Option<ApiKey>,
 }
@@ -71,17 +72,22 @@ impl Decoder for AnthropicDecoder {
         if matches!(kind, "content_block_start" | "content_block_delta" | "message_stop") {
             self.start(&Json::Null, events);
         }
+        self.is_at_work = kind.starts_with("content_block_");
         match kind {
             "content_block_delta" => self.delta(&event, events)?,
             "content_block_start" => self.begin(&event, &frame.data, events)?,
             "content_block_stop" => self.end_block(events),
-            "message_start" => self.start(event.get("message"), events),
+            "message_start" => {
+                self.start(event.get("message"), events);
+                events.extend(self.usage.so_far().map(ModelEvent::UsageSoFar));
+            }
             "message_delta" => {
                 let reason = event.at(&["delta", "stop_reason"]).text();
                 if !reason.is_empty() {
                     reason.clone_into(&mut self.stop_reason);
                 }
                 self.usage.merge(event.get("usage"));
+                events.extend(self.usage.so_far().map(ModelEvent::UsageSoFar));
             }
             "message_stop" => self.stop(events),
             "error" => return Err(from_event(&event.to_value(), self.api_key.as_ref())),
@@ -89,6 +95,10 @@ impl Decoder for AnthropicDecoder {
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.is_at_work
     }
 }
 

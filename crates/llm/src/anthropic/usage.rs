@@ -19,15 +19,28 @@ impl UsageSoFar {
         }
     }
 
+    /// What was said until now; none when that is nothing.
+    pub(super) fn so_far(&self) -> Option<ReportedUsage> {
+        let usage = Value::Object(self.0.clone());
+        (!self.0.is_empty()).then(|| ReportedUsage {
+            tokens: counts(&usage),
+            service_tier: tier(&usage),
+            raw: None,
+        })
+    }
+
     /// None when nothing was said.
     pub(super) fn take(&mut self) -> Option<ReportedUsage> {
         if self.0.is_empty() {
             return None;
         }
         let usage = Value::Object(std::mem::take(&mut self.0));
-        let tier = usage.get("service_tier").and_then(Value::as_str).map(str::to_owned);
-        Some(reported(counts(&usage), tier, usage))
+        Some(reported(counts(&usage), tier(&usage), usage))
     }
+}
+
+fn tier(usage: &Value) -> Option<String> {
+    usage.get("service_tier").and_then(Value::as_str).map(str::to_owned)
 }
 
 fn counts(usage: &Value) -> Usage {
@@ -112,6 +125,7 @@ mod tests {
             cache_write_1h_tokens: 3,
             server_tool_calls: 3,
             cost_nano_usd: None,
+            incomplete: false,
         };
         assert_eq!(of(&[start, end]), Some(expected));
         assert_eq!(of(&[json!({}), Value::Null]), None);

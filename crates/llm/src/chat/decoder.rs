@@ -27,6 +27,7 @@ pub(crate) struct ChatDecoder {
     /// The provider's word, once it gave one.
     finish_reason: Option<String>,
     is_refused: bool,
+    is_at_work: bool,
     /// Errors do not show it.
     api_key: Option<ApiKey>,
 }
@@ -63,6 +64,10 @@ impl Decoder for ChatDecoder {
         self.chunk(&chunk, &frame.data, events)
     }
 
+    fn is_at_work(&self) -> bool {
+        self.is_at_work
+    }
+
     fn is_answered(&self) -> bool {
         self.finish_reason.is_some()
     }
@@ -71,7 +76,7 @@ impl Decoder for ChatDecoder {
         let raw = self.finish_reason.take().ok_or_else(ModelError::truncated)?;
         if raw == "error" {
             let message = "the provider ended its answer with an error";
-            return Err(ModelError::new(ErrorClass::Transient, message));
+            return Err(ModelError::new(ErrorClass::BadAnswer, message));
         }
         let reason = self.reason(&raw);
         let was_cut = matches!(reason, Finish::Length | Finish::ContentFilter);
@@ -91,9 +96,12 @@ impl ChatDecoder {
         data: &str,
         events: &mut Vec<ModelEvent>,
     ) -> Result<(), ModelError> {
-        if let Some(usage) = usage(chunk) {
+        self.is_at_work = false;
+        let is_counted = usage(chunk).is_some_and(|usage| {
+            let is_new = self.usage.as_ref() != Some(&usage);
             self.usage = Some(usage);
-        }
+            is_new
+        });
         // Anything without choices is a kind of event that this version does not know.
         let Json::List(choices) = chunk.get("choices") else { return Ok(()) };
         if !self.is_started {
@@ -106,6 +114,10 @@ impl ChatDecoder {
                 self.choice(choice, &RawDelta { data, choice: at }, events)?;
             }
         }
+        if is_counted && self.finish_reason.is_none() {
+            let so_far = self.usage.clone().map(|usage| ReportedUsage { raw: None, ..usage });
+            events.extend(so_far.map(ModelEvent::UsageSoFar));
+        }
         Ok(())
     }
 
@@ -115,6 +127,7 @@ impl ChatDecoder {
         raw: &RawDelta<'_>,
         events: &mut Vec<ModelEvent>,
     ) -> Result<(), ModelError> {
+        self.is_at_work |= choice.get("delta").has_more_than("role");
         self.delta(choice.get("delta"), raw, events)?;
         let reason = choice.get("finish_reason").text();
         if !reason.is_empty() {

@@ -1,12 +1,13 @@
 //! Turns the chunks of a Gemini stream into the common alphabet, without any I/O.
 
 use iris_agent::{OPAQUE_BYTES_MAX, Opaque};
+use iris_protocol::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::KIND;
 use super::request::{CallData, SignedSpan};
-use super::usage::usage;
+use super::usage::{tokens, usage};
 use crate::blocks::Blocks;
 use crate::calls::{Calls, arguments_of};
 use crate::failure::{from_event, not_json, too_long};
@@ -14,7 +15,7 @@ use crate::json::Json;
 use crate::provider::ApiKey;
 use crate::provider_tool;
 use crate::wire::{Decoder, Frame};
-use crate::{ErrorClass, Finish, ModelError, ModelEvent};
+use crate::{ErrorClass, Finish, ModelError, ModelEvent, ReportedUsage};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -30,6 +31,9 @@ pub(crate) struct GoogleDecoder {
     provider_tools: usize,
     /// The last event that has counts.
     counted: String,
+    /// What it says.
+    used: Usage,
+    is_at_work: bool,
     finish_reason: Option<String>,
     is_blocked: bool,
     /// Errors do not show it.
@@ -74,6 +78,8 @@ impl Decoder for GoogleDecoder {
             let (model, id) = (chunk.get("modelVersion").text(), chunk.get("responseId").text());
             events.push(ModelEvent::Start { model: model.to_owned(), id: id.to_owned() });
         }
+        self.is_at_work = false;
+        self.count(&chunk, events);
         let candidates = chunk.get("candidates").list();
         let reason = chunk.at(&["promptFeedback", "blockReason"]).text();
         if candidates.is_empty() && !reason.is_empty() {
@@ -86,6 +92,10 @@ impl Decoder for GoogleDecoder {
             self.candidate(candidate, &RawParts { data: &frame.data, candidate: at }, events)?;
         }
         Ok(())
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.is_at_work
     }
 
     fn is_answered(&self) -> bool {
@@ -108,6 +118,15 @@ impl Decoder for GoogleDecoder {
 }
 
 impl GoogleDecoder {
+    /// Tells the counts where they changed.
+    fn count(&mut self, chunk: &Json<'_>, events: &mut Vec<ModelEvent>) {
+        let tools = u64::try_from(self.provider_tools).unwrap_or(u64::MAX);
+        let used = tokens(chunk, tools).unwrap_or(self.used);
+        if std::mem::replace(&mut self.used, used) != used {
+            events.push(ModelEvent::UsageSoFar(ReportedUsage::from(used)));
+        }
+    }
+
     fn candidate(
         &mut self,
         candidate: &Json<'_>,
@@ -115,6 +134,7 @@ impl GoogleDecoder {
         events: &mut Vec<ModelEvent>,
     ) -> Result<(), ModelError> {
         let parts = candidate.at(&["content", "parts"]).list();
+        self.is_at_work = !parts.is_empty();
         for (at, part) in parts.iter().enumerate() {
             self.part(part, || raw.read(at), events)?;
         }
@@ -294,7 +314,7 @@ impl GoogleDecoder {
             raw if raw.starts_with("IMAGE_") => Finish::ContentFilter,
             "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => {
                 let message = format!("the model made a tool call that is none: `{raw}`");
-                return Err(ModelError::new(ErrorClass::Transient, message));
+                return Err(ModelError::new(ErrorClass::BadAnswer, message));
             }
             _ if !self.calls.is_empty() => Finish::ToolCalls,
             "STOP" => Finish::Stop,

@@ -6,8 +6,16 @@ use crate::ReportedUsage;
 use crate::json::Json;
 use crate::usage::reported;
 
-/// The counts of a chunk so far; none when it has none.
+/// The counts of a chunk so far, with the provider's own; none when it has none.
 pub(super) fn usage(chunk: &Json<'_>, server_tool_calls: u64) -> Option<ReportedUsage> {
+    let tokens = tokens(chunk, server_tool_calls)?;
+    let usage = chunk.get("usageMetadata");
+    let tier = ["serviceTier", "trafficType"].into_iter().find_map(|key| usage.get(key).as_text());
+    Some(reported(tokens, tier.map(str::to_owned), usage.to_value()))
+}
+
+/// The counts alone.
+pub(super) fn tokens(chunk: &Json<'_>, server_tool_calls: u64) -> Option<Usage> {
     let usage = chunk.get("usageMetadata");
     let count = |key| usage.get(key).tokens().unwrap_or(0);
     if usage.is_null() {
@@ -15,7 +23,7 @@ pub(super) fn usage(chunk: &Json<'_>, server_tool_calls: u64) -> Option<Reported
     }
     let prompt = count("promptTokenCount");
     let thoughts = count("thoughtsTokenCount");
-    let tokens = Usage {
+    Some(Usage {
         // What its own tools put into the prompt is counted beside it.
         input_tokens: prompt.saturating_add(count("toolUsePromptTokenCount")),
         output_tokens: count("candidatesTokenCount").saturating_add(thoughts),
@@ -23,9 +31,7 @@ pub(super) fn usage(chunk: &Json<'_>, server_tool_calls: u64) -> Option<Reported
         cache_read_tokens: count("cachedContentTokenCount").min(prompt),
         server_tool_calls,
         ..Usage::default()
-    };
-    let tier = ["serviceTier", "trafficType"].into_iter().find_map(|key| usage.get(key).as_text());
-    Some(reported(tokens, tier.map(str::to_owned), usage.to_value()))
+    })
 }
 
 #[cfg(test)]

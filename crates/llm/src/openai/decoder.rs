@@ -31,6 +31,7 @@ pub(crate) struct ResponsesDecoder {
     items: BTreeMap<u64, Item>,
     provider_tools: usize,
     is_refused: bool,
+    is_at_work: bool,
     /// Errors do not show it.
     api_key: Option<ApiKey>,
 }
@@ -62,6 +63,9 @@ impl Decoder for ResponsesDecoder {
             "" => frame.name.as_str(),
             kind => kind,
         };
+        // What says no more than that it has begun may come again and again.
+        let waits = ["response.created", "response.queued", "response.in_progress"].contains(&kind);
+        self.is_at_work = kind.starts_with("response.") && !waits;
         match kind {
             "response.output_text.delta" => self.text(&event, events)?,
             "response.refusal.delta" => {
@@ -95,6 +99,10 @@ impl Decoder for ResponsesDecoder {
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.is_at_work
     }
 }
 

@@ -86,7 +86,11 @@ impl<'a> Step<'a> {
 
     fn play(&mut self, lines: &[Line]) {
         let id = "scripted".to_owned();
-        self.emit([ModelEvent::Start { model: self.scene.model.clone(), id }]);
+        let asked = Usage { input_tokens: self.scene.input_words, ..Usage::default() };
+        self.emit([
+            ModelEvent::Start { model: self.scene.model.clone(), id },
+            ModelEvent::UsageSoFar(asked.into()),
+        ]);
         let last_call = lines.iter().rposition(|line| matches!(line, Line::Call { .. }));
         let is_cut_short = lines.contains(&Line::Finish(Finish::Length));
         let mut finish = None;
@@ -279,6 +283,7 @@ mod tests {
         let call_id = "call_1".to_owned();
         let expected = vec![
             ModelEvent::Start { model: "m".into(), id: "scripted".into() },
+            ModelEvent::UsageSoFar(Usage { input_tokens: 11, ..Usage::default() }.into()),
             ModelEvent::ReasoningStart { index: 0 },
             ModelEvent::ReasoningDelta { index: 0, text: "hm".into() },
             ModelEvent::ReasoningEnd { index: 0 },

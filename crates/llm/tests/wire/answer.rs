@@ -85,6 +85,9 @@ pub(crate) fn said(answer: &Answer) -> Said {
                 ));
                 said.opaque.extend(opaque.iter().map(|opaque| opaque.json.to_string()));
             }
+            ModelEvent::UsageSoFar(usage) => {
+                assert!(said.usage.is_none() && usage.raw.is_none());
+            }
             ModelEvent::Usage(usage) => {
                 assert_eq!(said.usage.replace(usage.tokens), None, "usage twice");
             }
@@ -135,6 +138,7 @@ pub(crate) fn blocks(answer: &Answer) -> Vec<PromptBlock> {
             | ModelEvent::ReasoningEnd { .. }
             | ModelEvent::ToolInputStart { .. }
             | ModelEvent::ToolInputDelta { .. }
+            | ModelEvent::UsageSoFar(_)
             | ModelEvent::Usage(_)
             | ModelEvent::Finish { .. } => {}
         }

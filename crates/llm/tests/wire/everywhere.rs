@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use iris_llm::{CALLS_MAX, ErrorClass, Limits, ModelError, ModelEvent, ProviderKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use iris_llm::{
+    CALLS_MAX, ErrorClass, Limits, ModelError, ModelEvent, ModelRequest, ProviderKind, Pulse,
+};
+use iris_protocol::Usage;
 use serde_json::json;
 
 use crate::answer::said;
 use crate::fake_provider::{End, FakeProvider, Reply};
 use crate::{
-    PATIENCE, adapter, anthropic, call_chunk, chunk, collect, google, ollama, openai, request,
+    PATIENCE, adapter, anthropic, call_chunk, chunk, collect, event, google, ollama, openai,
+    request,
 };
 
 /// Short enough for a test that waits until it has passed.
@@ -192,13 +199,71 @@ async fn a_silent_provider_is_left_on_every_wire() {
 
 #[tokio::test]
 async fn comments_alone_keep_no_answer_alive() {
-    let limits = Limits { comments: SHORT, ..Limits::default() };
+    let limits = Limits { progress: SHORT, ..Limits::default() };
     for &kind in KINDS.iter().filter(|kind| **kind != ProviderKind::Ollama) {
         let comments = std::iter::repeat_n(": alive\n\n".to_owned(), 3);
         let reply = stream(kind, [hello(kind)].into_iter().chain(comments)).end(End::Silence);
         let answer = ask(kind, reply, limits).await;
         let expected = "the provider sent nothing for `50` ms";
         assert_eq!(*error(&answer), ModelError::new(ErrorClass::Transient, expected), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_comes_is_a_sign_of_life() {
+    for &kind in KINDS {
+        let alive = if kind == ProviderKind::Ollama { "\n" } else { ": alive\n\n" };
+        let provider = FakeProvider::start(vec![stream(kind, [alive.to_owned()])]).await;
+        let model = adapter(kind, &provider.base_url(), Limits::default());
+        let beats = Arc::new(AtomicU32::new(0));
+        let heard = Arc::clone(&beats);
+        let pulse = Pulse::heard_by(move || {
+            heard.fetch_add(1, Ordering::Relaxed);
+        });
+        let request = ModelRequest { pulse: Some(pulse), ..request() };
+        assert_eq!(error(&collect(&model, request).await).class, ErrorClass::Transient, "{kind:?}");
+        // The head of the answer, and what is no event.
+        assert_eq!(beats.load(Ordering::Relaxed), 2, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_counted_on_the_way_is_told_on_the_way() {
+    let counted =
+        |input_tokens, output_tokens| Usage { input_tokens, output_tokens, ..Usage::default() };
+    let chat = |output: u64| {
+        event(&format!(
+            r#"{{"choices":[{{"delta":{{"content":"a"}},"finish_reason":null}}],"usage":{{"prompt_tokens":5,"completion_tokens":{output}}}}}"#
+        ))
+    };
+    let gemini = |output: u64| {
+        event(&format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{{"text":"a"}}]}}}}],"usageMetadata":{{"promptTokenCount":5,"candidatesTokenCount":{output}}}}}"#
+        ))
+    };
+    let usage = json!({"input_tokens": 5, "output_tokens": 1});
+    let message = json!({"type": "message_start", "message": {"model": "m", "usage": usage}});
+    for (kind, pieces, expected) in [
+        (ProviderKind::Anthropic, vec![anthropic::event(&message)], vec![counted(5, 1)]),
+        // What did not change is not told again.
+        (
+            ProviderKind::OpenAiCompatible,
+            vec![chat(1), chat(1), chat(2)],
+            vec![counted(5, 1), counted(5, 2)],
+        ),
+        (
+            ProviderKind::Google,
+            vec![gemini(1), gemini(1), gemini(2)],
+            vec![counted(5, 1), counted(5, 2)],
+        ),
+    ] {
+        let answer = ask(kind, stream(kind, pieces).end(End::Cut), Limits::default()).await;
+        assert_eq!(error(&answer).class, ErrorClass::Transient, "{kind:?}");
+        let told = answer.iter().flatten().filter_map(|event| {
+            let ModelEvent::UsageSoFar(usage) = event else { return None };
+            Some(usage.tokens)
+        });
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{kind:?}");
     }
 }
 

@@ -56,6 +56,7 @@ async fn refused_requests_are_classified_and_not_repeated() {
             retry_after_ms: Some(2_000),
             should_retry: None,
             request_id: Some("req-7".to_owned()),
+            is_not_asked: false,
         };
         assert_eq!(error, expected);
         assert_eq!(provider.asked().len(), 1);
@@ -126,7 +127,7 @@ async fn an_error_inside_the_stream_ends_it() {
         assert_eq!(answer.last(), Some(&Err(ModelError::new(ErrorClass::Overloaded, message))));
     }
     let answer = decode(&(hello() + &chunk("{}", "error") + &done())).await;
-    assert_eq!(answer.last().unwrap().as_ref().unwrap_err().class, ErrorClass::Transient);
+    assert_eq!(answer.last().unwrap().as_ref().unwrap_err().class, ErrorClass::BadAnswer);
 }
 
 #[tokio::test]

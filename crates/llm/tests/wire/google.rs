@@ -102,7 +102,7 @@ async fn every_reason_to_stop_is_known() {
     for raw in ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"] {
         let body = text.clone() + &chunk(&json!([]), raw);
         let answer = said(&decode_as(KIND, &body).await);
-        assert_eq!(answer.error, Some(ErrorClass::Transient), "{raw}: worth asking again");
+        assert_eq!(answer.error, Some(ErrorClass::BadAnswer), "{raw}: worth asking again");
     }
     let blocked = "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n";
     let answer = said(&decode_as(KIND, blocked).await);

@@ -61,6 +61,7 @@ fn usage() -> Usage {
         cache_write_1h_tokens: 0,
         server_tool_calls: 0,
         cost_nano_usd: Some(1_500_000),
+        incomplete: true,
     }
 }
 
@@ -161,7 +162,9 @@ fn parts() -> Vec<Part> {
             index: 0,
             usage: usage(),
             price_version: Some("2026-11-29".to_owned()),
+            answered_by: Some("m-2026-11-01".to_owned()),
             finish_reason: FinishReason::ToolCalls,
+            raw_finish_reason: Some("tool_use".to_owned()),
         },
     ]
 }
@@ -545,7 +548,9 @@ fn message_events() -> Vec<Event> {
             index: 0,
             usage: usage(),
             price_version: None,
-            finish_reason: FinishReason::ToolCalls,
+            answered_by: None,
+            finish_reason: FinishReason::Other,
+            raw_finish_reason: Some("brand_new".to_owned()),
         },
         Event::UsageUpdated {
             session_id: session_id.clone(),

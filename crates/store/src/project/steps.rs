@@ -50,8 +50,12 @@ pub struct StepEnd {
     pub index: u32,
     /// Of this call alone.
     pub usage: Usage,
+    /// The model that answered, as its provider calls it, where it is another one than was asked.
+    pub answered_by: Option<String>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// The provider's own word for it.
+    pub raw_finish_reason: Option<String>,
     /// How it was charged for.
     pub spent: Spent,
 }
@@ -253,7 +257,8 @@ impl OpenAnswer {
             self.run.usage.add(usage);
             self.session.usage.add(usage);
         }
-        let totals = UsageTotals::of_step(*usage, 0, spent.wall_time_ms);
+        let totals = UsageTotals::of_step(*usage, 0, spent.wall_time_ms)
+            .costing_at_least(spent.at_least_nano_usd);
         usage::count(tx, &self.used(), spent, &totals, at)
     }
 
@@ -366,17 +371,25 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
         Part::Compaction(part) => {
             Event::SessionCompacted { session_id, message_id, part: part.clone() }
         }
-        Part::Step { index, usage, price_version, finish_reason, .. } => {
-            Event::MessageStepFinished {
-                session_id,
-                message_id,
-                part_id,
-                index: *index,
-                usage: *usage,
-                price_version: price_version.clone(),
-                finish_reason: *finish_reason,
-            }
-        }
+        Part::Step {
+            index,
+            usage,
+            price_version,
+            answered_by,
+            finish_reason,
+            raw_finish_reason,
+            ..
+        } => Event::MessageStepFinished {
+            session_id,
+            message_id,
+            part_id,
+            index: *index,
+            usage: *usage,
+            price_version: price_version.clone(),
+            answered_by: answered_by.clone(),
+            finish_reason: *finish_reason,
+            raw_finish_reason: raw_finish_reason.clone(),
+        },
     }
 }
 
@@ -387,10 +400,17 @@ pub(super) fn end_step(
     step: &StepEnd,
     at: i64,
 ) -> Result<(), StoreError> {
-    let StepEnd { part_id, index, usage, finish_reason, spent } = step;
-    let (id, index, usage, finish_reason) = (part_id.clone(), *index, *usage, *finish_reason);
-    let price_version = spent.price_version.clone();
-    let part = Part::Step { id, index, usage, price_version, finish_reason };
+    let StepEnd { part_id, usage, spent, .. } = step;
+    let usage = *usage;
+    let part = Part::Step {
+        id: part_id.clone(),
+        index: step.index,
+        usage,
+        price_version: spent.price_version.clone(),
+        answered_by: step.answered_by.clone(),
+        finish_reason: step.finish_reason,
+        raw_finish_reason: step.raw_finish_reason.clone(),
+    };
     records::append_part(tx.conn(), &open.message, &part)?;
     open.message.usage.get_or_insert_default().add(&usage);
     open.run.steps += 1;
@@ -399,7 +419,8 @@ pub(super) fn end_step(
     records::save_message(tx.conn(), &open.message)?;
     records::save_run(tx.conn(), &open.run)?;
     records::save_session(tx.conn(), &open.session)?;
-    let totals = UsageTotals::of_step(usage, 1, spent.wall_time_ms);
+    let totals = UsageTotals::of_step(usage, 1, spent.wall_time_ms)
+        .costing_at_least(spent.at_least_nano_usd);
     usage::count(tx, &open.used(), spent, &totals, at)?;
     let event = event_of(&open.message, &part);
     log::in_session(tx, &open.session.id, at, Some(&open.run.started_by), &event)

@@ -50,7 +50,8 @@ impl Command for SetTitle {
             mark_titled(tx.conn(), &self.session_id)?;
         }
         // It is no step of a run.
-        let totals = UsageTotals::of_step(self.usage, 0, self.spent.wall_time_ms);
+        let totals = UsageTotals::of_step(self.usage, 0, self.spent.wall_time_ms)
+            .costing_at_least(self.spent.at_least_nano_usd);
         let used = Used { run: None, session: &self.session_id, by: &self.by, model: None };
         usage::count(tx, &used, &self.spent, &totals, self.at)?;
         session.updated_at = self.at;

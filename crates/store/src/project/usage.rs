@@ -39,6 +39,8 @@ pub struct Spent {
     pub model: Option<ModelRef>,
     /// The table of prices that its cost is of; none where that is not known.
     pub price_version: Option<String>,
+    /// What is known of a cost that is not known in all, in billionths of a US dollar.
+    pub at_least_nano_usd: i64,
     /// How long the run worked for it, in milliseconds.
     pub wall_time_ms: u64,
 }
@@ -47,7 +49,7 @@ pub struct Spent {
 /// the last step.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rest {
-    /// As far as the provider said it.
+    /// As far as the provider said it, the rest estimated.
     pub usage: Usage,
     /// How it was charged for.
     pub spent: Spent,

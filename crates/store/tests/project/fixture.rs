@@ -370,7 +370,9 @@ pub(crate) fn end_of_step(n: u128, index: u32, finish_reason: FinishReason) -> S
         part_id,
         index,
         usage: usage(5),
+        answered_by: None,
         finish_reason,
+        raw_finish_reason: None,
         spent: Spent { price_version: Some("v1".to_owned()), wall_time_ms: 3, ..Spent::default() },
     }
 }

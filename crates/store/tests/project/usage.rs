@@ -118,13 +118,15 @@ async fn what_a_session_used_goes_with_it_and_what_the_project_used_stays() {
 async fn what_was_used_behind_the_last_step_counts_without_being_one() {
     let fixture = Fixture::with_run().await;
     fixture.write(step(1, 0, vec![])).await.unwrap();
-    let spent = Spent { wall_time_ms: 9, ..Spent::default() };
+    let spent = Spent { wall_time_ms: 9, at_least_nano_usd: 11, ..Spent::default() };
     let rest = Rest { usage: Usage { cost_nano_usd: None, ..usage(5) }, spent };
     let end = finish(1, RunStatus::Cancelled, FinishReason::Cancelled);
     fixture.write(FinishRun { rest: rest.clone(), ..end }).await.unwrap();
     let total = fixture.reader().usage_report(None, always()).await.unwrap().total;
     let before = totals(1);
     assert_eq!((total.steps, total.unpriced_steps), (1, 1));
+    // What it cost at least counts for budgets of money.
+    assert_eq!(total.known_cost_nano_usd, before.known_cost_nano_usd + 11);
     assert_eq!(total.wall_time_ms, before.wall_time_ms + 9);
     let output = before.usage.output_tokens + rest.usage.output_tokens;
     assert_eq!((total.usage.output_tokens, total.usage.cost_nano_usd), (output, None));
