@@ -30,7 +30,7 @@ use crate::project::ProjectHandle;
 use command::{Ran, Run};
 use home::Home;
 
-pub(crate) use clones::{Clones, GIVEN_UP, begin_clone, stop_clone, stop_clones_of, while_gone};
+pub(crate) use clones::{Clones, GIVEN_UP, begin_clone, stop_all, stop_clone, stop_clones_of};
 pub(crate) use settling::{Doing, Worked, note};
 pub use source::Reach;
 pub(crate) use source::{check_branch, check_source, seal, sealed_for};
@@ -137,13 +137,14 @@ impl<'a> Repository<'a> {
     }
 }
 
-/// What asks for the branch that is checked out.
-const HEAD_BRANCH: [&str; 4] = ["symbolic-ref", "--quiet", "--short", "HEAD"];
+/// What asks for the branch that is checked out: in full, since what is short depends on the tags that there are.
+const HEAD_BRANCH: [&str; 3] = ["symbolic-ref", "--quiet", "HEAD"];
 
 /// What git says of [`HEAD_BRANCH`].
 fn branch_of(ran: &Ran) -> Option<String> {
-    let name = String::from_utf8_lossy(&ran.output).trim().to_owned();
-    (ran.code == 0 && check_branch("branch", &name).is_ok()).then_some(name)
+    let text = String::from_utf8_lossy(&ran.output);
+    let name = text.trim().strip_prefix("refs/heads/")?;
+    (ran.code == 0 && check_branch("branch", name).is_ok()).then(|| name.to_owned())
 }
 
 fn no_repository() -> ApiError {

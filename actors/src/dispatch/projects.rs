@@ -21,7 +21,7 @@ use super::invitations::event_of;
 use super::settings::check_project_settings;
 use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
-use crate::git::{begin_clone, check_source, while_gone};
+use crate::git::{begin_clone, check_source, stop_all};
 use crate::supervision::AskError;
 use crate::{Node, ResumePolicy, budgets, leftovers, outbox, write};
 
@@ -291,14 +291,11 @@ pub(super) async fn delete(
         let event = Event::ProjectDeleted { project_id, name, by };
         node.connections.tell_user(&user_id, &event_of(&user_id, event));
     }
-    let remove = async {
-        // Nobody can open it any more; what is open closes before its files go.
-        node.directory.insist(|| CloseOne(id.clone())).await.map_err(AskError::to_api)?;
-        let leftover = Leftover { project_id: id.clone(), with_backups: true };
-        leftovers::remove(node, leftover).await;
-        Ok::<_, ApiError>(())
-    };
-    while_gone(node, &id, remove).await?;
+    let _alone = stop_all(node, &id).await;
+    // Nobody can open it any more; what is open closes before its files go.
+    node.directory.insist(|| CloseOne(id.clone())).await.map_err(AskError::to_api)?;
+    let leftover = Leftover { project_id: id, with_backups: true };
+    leftovers::remove(node, leftover).await;
     done(iris_protocol::Done { done: true })
 }
 

@@ -1,7 +1,7 @@
 //! Clones under way. They belong to the server, not to who asked for them: one that a crash cut off is begun anew at
 //! the next start.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use iris_protocol::{ApiError, ErrorCode, FileSource, ProjectId, UserId};
@@ -28,8 +28,6 @@ pub(crate) struct Clones {
     under_way: parking_lot::Mutex<HashMap<ProjectId, UnderWay>>,
     turns: parking_lot::Mutex<HashMap<ProjectId, Weak<Mutex<()>>>>,
     room: Semaphore,
-    /// Projects that are being deleted: whoever talks with the other side of one is to stop.
-    gone: parking_lot::Mutex<HashSet<ProjectId>>,
 }
 
 #[derive(Clone)]
@@ -46,17 +44,11 @@ impl Default for Clones {
             under_way: parking_lot::Mutex::default(),
             turns: parking_lot::Mutex::default(),
             room,
-            gone: parking_lot::Mutex::default(),
         }
     }
 }
 
 impl Clones {
-    /// Whether a project is being deleted.
-    pub(super) fn is_gone(&self, id: &ProjectId) -> bool {
-        self.gone.lock().contains(id)
-    }
-
     /// Waits until nobody else talks with the other side of the project.
     pub(super) async fn alone(&self, id: &ProjectId) -> OwnedMutexGuard<()> {
         let turn = {
@@ -108,19 +100,11 @@ pub(crate) fn begin_clone(node: &Node, id: &ProjectId) {
     });
 }
 
-/// Ends whatever works with the other side of a project that is being deleted, before `remove` takes what is left.
-pub(crate) async fn while_gone<T>(
-    node: &Node,
-    id: &ProjectId,
-    remove: impl Future<Output = T>,
-) -> T {
-    node.clones.gone.lock().insert(id.clone());
+/// Waits until nothing works with the other side of a project any more that is deleted, and keeps others from it.
+pub(crate) async fn stop_all(node: &Node, id: &ProjectId) -> OwnedMutexGuard<()> {
     stop_clone(node, id).await;
-    let alone = node.clones.alone(id).await;
-    let removed = remove.await;
-    drop(alone);
-    node.clones.gone.lock().remove(id);
-    removed
+    // Whoever talks with it sees that nobody is a member any more.
+    node.clones.alone(id).await
 }
 
 /// Gives the clones up that somebody asked for who may not any more, in one project or in all.
@@ -179,18 +163,24 @@ async fn clone(node: &Node, id: &ProjectId) -> Result<(), ApiError> {
     let found = node.root_reader.git(id).await.map_err(|error| error.to_api())?;
     let git = found.ok_or_else(|| ApiError::not_found("project"))?;
     // It may be the end of a server that left it, and that of an account or a membership before.
-    let role = node.root_reader.role(&git.by, id).await.map_err(|error| error.to_api())?;
-    if role.is_none() {
-        return Err(ApiError::new(ErrorCode::Forbidden, GIVEN_UP));
-    }
+    check_there(node, id, &git.by).await?;
     let home = Home::of(&node.services.settings.data_dir, id);
     home.clear().await?;
     let project = node.project(id).await?;
     let repository = Repository::prepare(node, &project).await?;
     let _alone = node.clones.alone(id).await;
-    repository.mirror(&git).await?;
+    repository.mirror(&git, &git.by).await?;
     crash_point(CrashPoint::CloneHalf);
     repository.check_out(&git).await
+}
+
+/// Refuses to work for somebody who may not any more: their account is closed, they have left the project, or it
+/// is being deleted.
+pub(super) async fn check_there(node: &Node, id: &ProjectId, by: &UserId) -> Result<(), ApiError> {
+    match node.root_reader.role(by, id).await.map_err(|error| error.to_api())? {
+        Some(_) => Ok(()),
+        None => Err(ApiError::new(ErrorCode::NotFound, GIVEN_UP)),
+    }
 }
 
 impl Repository<'_> {

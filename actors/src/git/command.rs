@@ -12,8 +12,8 @@ use super::home::Home;
 use super::{LOCAL_TIME, Network, SHORT, broken, conflict, not_run};
 
 /// What git is told whatever a repository's own configuration says: no program of its choice runs, nothing is
-/// asked, nothing works in the background.
-const CONFIG: [(&str, &str); 24] = [
+/// asked, nothing works in the background, and what it says is UTF-8.
+const CONFIG: [(&str, &str); 26] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.untrackedCache", "false"),
@@ -24,6 +24,8 @@ const CONFIG: [(&str, &str); 24] = [
     ("core.pager", "cat"),
     ("core.editor", "true"),
     ("core.quotePath", "false"),
+    ("i18n.commitEncoding", "UTF-8"),
+    ("i18n.logOutputEncoding", "UTF-8"),
     ("core.alternateRefsCommand", "true"),
     ("credential.helper", ""),
     ("commit.gpgSign", "false"),
@@ -80,6 +82,8 @@ impl Run {
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_LITERAL_PATHSPECS", "1"),
             ("GIT_ATTR_NOSYSTEM", "1"),
+            // A repository may name the program that it gets objects with which it lacks.
+            ("GIT_NO_LAZY_FETCH", "1"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();

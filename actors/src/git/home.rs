@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use iris_protocol::{ApiError, ProjectId};
 use iris_sandbox::Sandbox;
+use parking_lot::Mutex;
 
 use super::broken;
 use crate::directory::ProjectPlaces;
@@ -105,7 +106,7 @@ impl Home {
             // The last of all: it says that everything is there.
             write_whole(&home.config(), CONFIG)
         };
-        tokio::task::spawn_blocking(prepare).await.map_err(broken)?.map_err(broken)
+        on_disk(prepare).await
     }
 
     fn is_prepared(&self, alternates: &str) -> bool {
@@ -123,8 +124,7 @@ impl Home {
             "[remote \"origin\"]\n\turl = \"{quoted}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
         );
         let path = self.template().join("config");
-        let write = move || write_whole(&path, &text);
-        tokio::task::spawn_blocking(write).await.map_err(broken)?.map_err(broken)
+        on_disk(move || write_whole(&path, &text)).await
     }
 
     /// Removes what an earlier clone left: our own repository and the files.
@@ -149,8 +149,18 @@ impl Home {
     }
 }
 
+/// Works with files where it holds nobody up.
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(broken)?.map_err(broken)
+}
+
 /// Writes a file that is there with all of its text or not at all, and the directories above.
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    // Whoever writes the same has the same name for what is not whole yet.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _alone = WRITING.lock();
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
     let half = path.with_extension("half");
@@ -268,6 +278,21 @@ pub(super) fn size_of(directory: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_write_the_same_file_at_once_and_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings/config");
+        std::thread::scope(|threads| {
+            let write = || (0..50).try_for_each(|_| write_whole(&path, CONFIG));
+            let writers: Vec<_> = (0..4).map(|_| threads.spawn(write)).collect();
+            for writer in writers {
+                writer.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(fs::read_to_string(&path).unwrap(), CONFIG);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
 
     #[test]
     fn locks_are_looked_for_behind_no_link_and_only_as_far_as_allowed() {

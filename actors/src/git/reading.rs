@@ -94,7 +94,7 @@ impl Repository<'_> {
     }
 
     /// The tree without files, in the format of this repository.
-    async fn nothing(&self) -> Result<String, ApiError> {
+    pub(super) async fn nothing(&self) -> Result<String, ApiError> {
         let format = self.ask(&["rev-parse", "--show-object-format"]).await?;
         let [short, long] = NOTHING;
         Ok(if format == "sha256" { long } else { short }.to_owned())

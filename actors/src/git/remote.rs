@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use iris_protocol::{ApiError, ErrorCode, GitBranchPage, GitHead, GitPull};
+use iris_protocol::{ApiError, ErrorCode, GitBranchPage, GitHead, GitPull, UserId};
 use iris_store::root::{GitPart, GitWorkKind, StoredGit};
 
+use super::clones::check_there;
 use super::command::{Ran, Run};
-use super::home::{remove, remove_halves, size_of};
+use super::home::{on_disk, remove, remove_halves, size_of};
 use super::settling::{Doing, Worked};
 use super::source::{Way, is_there, way};
-use super::{HEAD_BRANCH, Repository, branch_of, broken, check_branch, conflict, text_of};
+use super::{HEAD_BRANCH, Repository, branch_of, check_branch, conflict, text_of};
 
 /// How often it is looked how large a repository has become.
 const MEASURED_EVERY: Duration = Duration::from_millis(500);
@@ -18,9 +19,10 @@ const MEASURED_EVERY: Duration = Duration::from_millis(500);
 const SENT: &str = "refs/iris/sent";
 /// Where it is in the repository that it comes through.
 const BRIDGED: &str = "refs/heads/sent";
-/// How a repository of this machine receives what is sent: nothing that it names itself is run.
+/// How a repository of this machine receives what is sent: nothing that it names itself is run, neither for what
+/// arrives nor for the files of who has it checked out.
 const RECEIVE: &str = "--receive-pack=git -c core.hooksPath=/dev/null -c core.alternateRefsCommand=true \
-                       -c receive.autogc=false receive-pack";
+                       -c receive.autogc=false -c receive.denyCurrentBranch=refuse receive-pack";
 /// What our own repository has of the other side.
 const MIRRORED: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 /// What the repository among the files has of it: branches that are gone go, tags that were made here stay.
@@ -42,7 +44,7 @@ impl Repository<'_> {
     }
 
     /// Runs git where it reaches the other side, as long and as far as the settings allow.
-    async fn reach(&self, way: Way, arguments: &[&str]) -> Result<Ran, ApiError> {
+    async fn reach(&self, by: &UserId, way: Way, arguments: &[&str]) -> Result<Ran, ApiError> {
         let settings = self.node.services.settings.git;
         let Way { protocol, network, read_only, writable, config, .. } = way;
         let mut run = Run {
@@ -64,7 +66,7 @@ impl Repository<'_> {
         let bytes_max = if quota == 0 { settings.bytes_max } else { quota.min(settings.bytes_max) };
         let ran = tokio::select! {
             ran = run.within(self.sandbox) => ran?,
-            error = self.hindered(bytes_max) => return Err(error),
+            error = self.hindered(by, bytes_max) => return Err(error),
         };
         // One that was there before it was looked at.
         if measured(self.home.directory()).await > bytes_max {
@@ -77,12 +79,12 @@ impl Repository<'_> {
         })
     }
 
-    /// Ends when what is kept is larger than that, or when the project is being deleted.
-    async fn hindered(&self, bytes_max: u64) -> ApiError {
+    /// Ends when what is kept is larger than that, or when who asked for it may not any more.
+    async fn hindered(&self, by: &UserId, bytes_max: u64) -> ApiError {
         loop {
             tokio::time::sleep(MEASURED_EVERY).await;
-            if self.node.clones.is_gone(&self.project.id) {
-                return ApiError::not_found("project");
+            if let Err(error) = check_there(self.node, &self.project.id, by).await {
+                return error;
             }
             if measured(self.home.directory()).await > bytes_max {
                 return over(bytes_max);
@@ -91,7 +93,7 @@ impl Repository<'_> {
     }
 
     /// Has our own repository have what the other side has.
-    pub(super) async fn mirror(&self, git: &StoredGit) -> Result<(), ApiError> {
+    pub(super) async fn mirror(&self, git: &StoredGit, by: &UserId) -> Result<(), ApiError> {
         let way = way(&self.node.services, self.project, git).await?;
         let (mirror, url) = (self.home.mirror(), way.url.clone());
         let mirror = text_of(&mirror)?;
@@ -100,7 +102,7 @@ impl Repository<'_> {
             let mut arguments =
                 vec![&*place, "fetch", "--quiet", "--prune", "--force", "--", &*url];
             arguments.extend(MIRRORED);
-            return self.reach(way, &arguments).await.map(drop);
+            return self.reach(by, way, &arguments).await.map(drop);
         }
         let branch = git.source.branch.as_ref().map(|branch| format!("--branch={branch}"));
         let mut arguments =
@@ -108,24 +110,18 @@ impl Repository<'_> {
         arguments.extend(branch.as_deref());
         // Under another name until it is whole.
         let half = format!("{mirror}.half");
-        self.remove(PathBuf::from(&half)).await?;
+        let path = PathBuf::from(&half);
+        on_disk(move || remove(&path)).await?;
         arguments.extend(["--", &url, &half]);
-        self.reach(way, &arguments).await?;
+        self.reach(by, way, &arguments).await?;
         let (half, mirror) = (PathBuf::from(half), PathBuf::from(mirror));
-        let place = move || std::fs::rename(half, mirror);
-        tokio::task::spawn_blocking(place).await.map_err(broken)?.map_err(broken)
+        on_disk(move || std::fs::rename(half, mirror)).await
     }
 
     /// Removes what runs that were cut off left in our own repository. Only one works there at a time.
     async fn remove_halves(&self) -> Result<(), ApiError> {
         let mirror = self.home.mirror();
-        let remove = move || remove_halves(&mirror);
-        tokio::task::spawn_blocking(remove).await.map_err(broken)?.map_err(broken)
-    }
-
-    async fn remove(&self, directory: PathBuf) -> Result<(), ApiError> {
-        let remove = move || remove(&directory);
-        tokio::task::spawn_blocking(remove).await.map_err(broken)?.map_err(broken)
+        on_disk(move || remove_halves(&mirror)).await
     }
 
     /// The branch that the other side has checked out.
@@ -165,7 +161,7 @@ impl Repository<'_> {
     pub(crate) async fn fetch(&self, doing: &Doing) -> Result<Worked<GitBranchPage>, ApiError> {
         let git = self.stored().await?;
         let alone = self.alone().await?;
-        self.mirror(&git).await?;
+        self.mirror(&git, &doing.by.id).await?;
         self.working(doing, GitWorkKind::Track, self.track()).await?;
         Ok(Worked::new(self.branches().await?).alone(alone))
     }
@@ -178,7 +174,7 @@ impl Repository<'_> {
     ) -> Result<Worked<GitHead>, ApiError> {
         let git = self.stored().await?;
         let _alone = self.alone().await?;
-        self.mirror(&git).await?;
+        self.mirror(&git, &doing.by.id).await?;
         self.working(doing, GitWorkKind::Track, self.track()).await?;
         self.end_work(GitPart::Branches).await?;
         self.merge(doing, request.merge).await
@@ -206,7 +202,7 @@ impl Repository<'_> {
         let commit = self.commit_of(&here).await?.ok_or_else(|| ApiError::not_found("branch"))?;
         let mirror = self.home.mirror();
         if !is_there(&mirror).await? {
-            self.mirror(&git).await?;
+            self.mirror(&git, &doing.by.id).await?;
         }
         self.take(&commit).await?;
         let place = format!("--git-dir={}", text_of(&mirror)?);
@@ -218,7 +214,7 @@ impl Repository<'_> {
             arguments.push(RECEIVE);
         }
         arguments.extend(["--", &url, &sent]);
-        self.reach(way.into_writing(), &arguments).await?;
+        self.reach(&doing.by.id, way.into_writing(), &arguments).await?;
         // What was sent is what the other side has.
         let tracked = format!("refs/remotes/origin/{branch}");
         let track = async { self.ask(&["update-ref", &tracked, &commit]).await.map(drop) };
@@ -232,9 +228,9 @@ impl Repository<'_> {
     /// Has our own repository have a commit of the one among the files, whose configuration anybody may have
     /// written: only its objects are read, through a repository of ours.
     async fn take(&self, commit: &str) -> Result<(), ApiError> {
-        let (bridge, mirror) = (self.home.bridge(), self.home.mirror());
+        let (left, bridge, mirror) = (self.home.bridge(), self.home.bridge(), self.home.mirror());
         let (bridge, files) = (text_of(&bridge)?, self.places.project.clone());
-        self.remove(self.home.bridge()).await?;
+        on_disk(move || remove(&left)).await?;
         let reads = |arguments: &[&str]| {
             let mut run = self.beside(arguments);
             run.read_only.push(files.clone());

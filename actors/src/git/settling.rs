@@ -8,7 +8,9 @@ use iris_protocol::{
     User,
 };
 use iris_store::project::Author;
-use iris_store::root::{BeginGitWork, EndGitWork, GitPart, GitWork, GitWorkKind, NoteGit};
+use iris_store::root::{
+    BeginGitWork, EndGitWork, GitPart, GitWork, GitWorkKind, NoteGit, TryGitWork,
+};
 use iris_store::{IdempotencyKey, WriteContext};
 use serde::Serialize;
 use tokio::sync::OwnedMutexGuard;
@@ -24,6 +26,8 @@ use crate::{Node, NodeError, outbox, record};
 const LISTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Locks that are removed at a time.
 const LOCKS_AT_ONCE: usize = 100;
+/// How often it is tried to settle what was cut off, where the server itself cannot.
+const TRIES_MAX: u64 = 5;
 /// Most locks of others beside which git begins.
 const LOCKS_MAX: usize = 1_000;
 
@@ -126,7 +130,8 @@ impl Node {
 
 async fn settle_project(node: &Node, id: &ProjectId) -> Result<(), ApiError> {
     let project = node.project(id).await?;
-    let repository = Repository::open(node, &project).await?;
+    // Whatever became of the repository meanwhile.
+    let repository = Repository::prepare(node, &project).await?;
     repository.settle(&[GitPart::Branches, GitPart::Files]).await
 }
 
@@ -234,19 +239,32 @@ impl Repository<'_> {
         Ok(alone)
     }
 
-    /// Finishes or takes back what was cut off in a part, whose turn the caller has. What cannot be taken back
-    /// stays as it is, and holds nobody up.
+    /// Finishes or takes back what was cut off in a part, whose turn the caller has. What cannot be taken back, or
+    /// could not be several times, stays as it is, and holds nobody up.
     async fn settle_part(&self, part: GitPart) -> Result<(), ApiError> {
         let works = self.works().await?;
         let Some(work) = works.into_iter().find(|work| work.part() == part) else { return Ok(()) };
+        // Commands begin in the turn to change the files, and none is to do so now.
+        let _turn = match part {
+            GitPart::Branches => Some(take_turn(self.place()).await?),
+            GitPart::Files => None,
+        };
         if self.project.kept.files.has_commands() {
             let message = "a command works among the files, where git was cut off: try again";
             return Err(conflict("git_busy", message));
         }
         let id = &self.project.id;
-        tracing::warn!(project.id = %id, ?part, "git was cut off among the files");
-        match self.settle_one(&work).await {
-            Err(error) if !is_cut_off(&error) => {
+        let count = TryGitWork { project_id: id.clone(), part };
+        let counted = record(&self.node.root, count, WriteContext::default()).await;
+        let tries = counted.map_err(|error| error.to_api())?.output;
+        tracing::warn!(project.id = %id, ?part, tries, "git was cut off among the files");
+        let settled = if tries > TRIES_MAX {
+            Err(conflict("git_failed", "the server ended each time that it was tried"))
+        } else {
+            self.settle_one(&work).await
+        };
+        match settled {
+            Err(error) if tries >= TRIES_MAX || !is_cut_off(&error) => {
                 tracing::warn!(project.id = %id, ?part, %error, "what git left stays as it is");
                 self.end_work(part).await
             }
@@ -328,13 +346,16 @@ impl Repository<'_> {
             // Whoever went on from there did so with what was there.
         } else if is_under_way {
             self.change(by, self.run(&["merge", "--abort"])).await?;
-        } else if let Some(before) = before {
-            let merged = ["merge-tree", "--write-tree", before, other];
+        } else if before.is_none() {
+            self.take_back(by, None, Some(other)).await?;
+        } else {
+            // As the merge did: what it writes of a conflict has these names.
+            let merged = ["merge-tree", "--write-tree", "HEAD", other];
             let ran = self.look(&merged, LISTS_BYTES_MAX).await?;
             // With conflicts there is more behind it.
-            let text = String::from_utf8_lossy(&ran.output).into_owned();
+            let text = String::from_utf8_lossy(&ran.output);
             let tree = text.split(['\n', '\0']).next().filter(|tree| parse::is_hash(tree));
-            self.take_back(by, Some(before), tree).await?;
+            self.take_back(by, before, tree).await?;
         }
         self.end_work(work.part()).await
     }
@@ -384,10 +405,9 @@ impl Repository<'_> {
         old: Option<&str>,
         new: Option<&str>,
     ) -> Result<(), ApiError> {
-        let (Some(old), Some(new)) = (old, new) else { return Ok(()) };
-        if old == new {
-            return Ok(());
-        }
+        let Some(new) = new.filter(|_| old != new) else { return Ok(()) };
+        let nothing = self.nothing().await?;
+        let old = old.unwrap_or(&nothing);
         let place = self.place();
         look_at_all(place, &Author::OUTSIDE).await?;
         let lists = async |arguments: &[&str]| {
@@ -419,14 +439,16 @@ impl Repository<'_> {
         changed.retain(|path| {
             if removed.contains(path) { gone.contains(path) } else { !differing.contains(path) }
         });
-        let mut input = Vec::new();
-        for path in changed {
-            input.extend(path);
-            input.push(0);
+        // Before the others: a file may stand where a directory was.
+        let (without, with): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|path| removed.contains(path));
+        let how = [(&["--force-remove"][..], without), (&["--add", "--remove"], with)];
+        for (options, paths) in how {
+            let arguments = [&["update-index", "-z"], options, &["--stdin"]].concat();
+            let input = paths.into_iter().flat_map(|path| [path, vec![0]].concat()).collect();
+            let run = Run { input, ..self.run(&arguments) };
+            run.within(self.sandbox).await?.worked()?;
         }
-        let arguments = ["update-index", "--add", "--remove", "-z", "--stdin"];
-        let run = Run { input, ..self.run(&arguments) };
-        run.within(self.sandbox).await?.worked()?;
         self.ask(&["read-tree", "-m", "-u", new, old]).await?;
         look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await.map(drop)
     }

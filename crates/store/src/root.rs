@@ -55,7 +55,7 @@ pub use credentials::{
     SealedAgain, SetCredential,
 };
 pub use git::{BeginClone, EndClone, NewGit, SealGitAgain, SetGitCredentials, StoredGit};
-pub use git_work::{BeginGitWork, EndGitWork, GitPart, GitWork, GitWorkKind, NoteGit};
+pub use git_work::{BeginGitWork, EndGitWork, GitPart, GitWork, GitWorkKind, NoteGit, TryGitWork};
 pub use identities::{CreateLinkedUser, IdentityUse, LinkIdentity, NewIdentity, UnlinkIdentity};
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};

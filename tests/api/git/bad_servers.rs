@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use iris_protocol::{
-    CloneState, ErrorCode, FileWrite, GitCancel, GitClone, GitFetch, GitSource, ProjectDelete,
-    ProjectTransfer, Role,
+    ApiError, CloneState, ErrorCode, FileWrite, GitCancel, GitClone, GitFetch, GitPush, GitSource,
+    ProjectDelete, ProjectId, ProjectTransfer, Request, Role,
 };
-use iris_testkit::{AppOptions, moment, patiently};
+use iris_testkit::{AppOptions, Person, TestApp, moment, patiently};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::serving::{Manner, Server};
 use super::{
@@ -22,6 +23,34 @@ const TOKEN: &str = "correct-horse-battery-staple";
 fn open_options(origin: &Origin) -> AppOptions {
     let egress_allow = vec!["127.0.0.1/32".parse().unwrap()];
     AppOptions { egress_allow, ..options(&[origin.top()]) }
+}
+
+/// One that waits for a server of repositories as long as it takes, with its administrator.
+async fn patient_scene(origin: &Origin, manner: Manner) -> Option<(Server, TestApp, Person)> {
+    let server = Server::start(origin.top(), manner).await;
+    let mut options = open_options(origin);
+    options.git.stall = Duration::from_mins(10);
+    let (app, ann) = scene(options).await?;
+    Some((server, app, ann))
+}
+
+/// Asks for something that needs the other side, which was asked then and says nothing.
+async fn hanging<R: Request + Send + Sync + 'static>(
+    server: &Server,
+    person: &Person,
+    id: &ProjectId,
+    request: R,
+) -> JoinHandle<ApiError> {
+    let (client, project, before) = (person.client.clone(), id.clone(), server.count());
+    let asking = async move { client.call(Some(&project), request).await.map(drop) };
+    let asking = tokio::spawn(async { refusal(asking.await) });
+    patiently("a request", async {
+        while server.count() == before {
+            server.asked().await;
+        }
+    })
+    .await;
+    asking
 }
 
 #[tokio::test]
@@ -147,10 +176,7 @@ async fn wrong_credentials_are_told_and_right_ones_are_never_shown() {
 #[tokio::test]
 async fn a_clone_is_given_up_when_somebody_says_so_and_with_its_project() {
     let origin = Origin::new();
-    let server = Server::start(origin.top(), Manner::Silent).await;
-    let mut options = open_options(&origin);
-    options.git.stall = Duration::from_mins(10);
-    let Some((app, ann)) = scene(options).await else { return };
+    let Some((server, app, ann)) = patient_scene(&origin, Manner::Silent).await else { return };
     let id = clone(&ann, from(server.url())).await.id;
     patiently("a request", server.asked()).await;
     let given_up = ann.client.call(Some(&id), GitCancel {}).await.unwrap().project.git.unwrap();
@@ -165,10 +191,7 @@ async fn a_clone_is_given_up_when_somebody_says_so_and_with_its_project() {
 #[tokio::test]
 async fn a_clone_ends_with_the_account_or_the_membership_of_who_asked_for_it() {
     let origin = Origin::new();
-    let server = Server::start(origin.top(), Manner::Silent).await;
-    let mut options = open_options(&origin);
-    options.git.stall = Duration::from_mins(10);
-    let Some((app, ann)) = scene(options).await else { return };
+    let Some((server, app, ann)) = patient_scene(&origin, Manner::Silent).await else { return };
     for how in ["closed", "removed"] {
         let bob = app.user(how).await;
         let id = clone(&bob, from(server.url())).await.id;
@@ -203,10 +226,7 @@ async fn a_clone_ends_with_the_account_or_the_membership_of_who_asked_for_it() {
 #[tokio::test]
 async fn a_clone_of_somebody_whose_account_is_closed_is_not_begun_anew() {
     let origin = Origin::new();
-    let server = Server::start(origin.top(), Manner::Silent).await;
-    let mut options = open_options(&origin);
-    options.git.stall = Duration::from_mins(10);
-    let Some((app, ann)) = scene(options).await else { return };
+    let Some((server, app, ann)) = patient_scene(&origin, Manner::Silent).await else { return };
     let bob = app.user("bob").await;
     let id = clone(&bob, from(server.url())).await.id;
     patiently("a request", server.asked()).await;
@@ -225,10 +245,7 @@ async fn a_clone_of_somebody_whose_account_is_closed_is_not_begun_anew() {
 #[tokio::test]
 async fn one_user_has_two_clones_under_way_at_most() {
     let origin = Origin::new();
-    let server = Server::start(origin.top(), Manner::Silent).await;
-    let mut options = open_options(&origin);
-    options.git.stall = Duration::from_mins(10);
-    let Some((app, ann)) = scene(options).await else { return };
+    let Some((server, app, ann)) = patient_scene(&origin, Manner::Silent).await else { return };
     let bob = app.user("bob").await;
     let first = clone(&ann, from(server.url())).await.id;
     clone(&ann, from(server.url())).await;
@@ -244,25 +261,41 @@ async fn one_user_has_two_clones_under_way_at_most() {
 #[tokio::test]
 async fn a_deletion_ends_what_talks_with_the_other_side() {
     let origin = Origin::new();
-    let server = Server::start(origin.top(), Manner::Well).await;
-    let mut options = open_options(&origin);
-    options.git.stall = Duration::from_mins(10);
-    let Some((app, ann)) = scene(options).await else { return };
+    let Some((server, app, ann)) = patient_scene(&origin, Manner::Well).await else { return };
     let id = ready(&ann, from(server.url())).await;
     server.behave(Manner::Silent);
-    let (client, project) = (ann.client.clone(), id.clone());
-    let before = server.count();
-    let fetching =
-        tokio::spawn(async move { refusal(client.call(Some(&project), GitFetch {}).await) });
-    patiently("a request", async {
-        while server.count() == before {
-            server.asked().await;
-        }
-    })
-    .await;
+    let fetching = hanging(&server, &ann, &id, GitFetch {}).await;
     patiently("the deletion", ann.client.call(Some(&id), ProjectDelete {})).await.unwrap();
     assert!(!app.data_dir().join("projects").join(id.as_str()).exists());
     assert_eq!(patiently("an error", fetching).await.unwrap().code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn what_talks_with_the_other_side_ends_with_the_account_or_the_membership_of_who_asked_for_it()
+ {
+    let origin = Origin::new();
+    let Some((server, app, ann)) = patient_scene(&origin, Manner::Well).await else { return };
+    let id = ready(&ann, from(server.url())).await;
+    for how in ["closed", "removed"] {
+        let bob = app.user(how).await;
+        ann.add_member(&id, &bob, Role::Member).await;
+        server.behave(Manner::Silent);
+        let (asking, ended) = if how == "closed" {
+            let asking = hanging(&server, &bob, &id, GitFetch {}).await;
+            let account = format!("/v1/admin/users/{}", bob.id());
+            (asking, ann.rest("PATCH", &account, Some(json!({ "disabled": true }))).await)
+        } else {
+            let asking = hanging(&server, &bob, &id, GitPush { branch: None }).await;
+            let member = format!("/v1/projects/{id}/members/{}", bob.id());
+            (asking, ann.rest("DELETE", &member, None).await)
+        };
+        assert!(ended.is_success(), "{ended:?}");
+        let error = patiently("its end", asking).await.unwrap();
+        assert_eq!(error.code, ErrorCode::NotFound, "{how}: {error}");
+        // Nobody else is held up by it any more.
+        server.behave(Manner::Well);
+        ann.client.call(Some(&id), GitFetch {}).await.unwrap();
+    }
 }
 
 #[tokio::test]

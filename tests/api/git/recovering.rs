@@ -5,7 +5,8 @@ use std::process::Command;
 
 use iris_client::RestAnswer;
 use iris_protocol::{
-    CloneState, ErrorCode, GitAction, GitCommit, GitPull, GitPush, GitStatus, ProjectId,
+    CloneState, ErrorCode, GitAction, GitCommit, GitFetch, GitPull, GitPush, GitStatus, GitSwitch,
+    ProjectId,
 };
 use iris_sandbox::{Tier, share_directory};
 use iris_store::CrashPoint;
@@ -22,6 +23,9 @@ const HOLDS: &str = "[filter \"hold\"]\n\tsmudge = \"touch .git/reached; sleep 1
                      \tclean = \"touch .git/reached; sleep 1000\"\n";
 /// The same, where it kills git.
 const KILLS: &str = "[filter \"hold\"]\n\tclean = \"kill -9 $PPID\"\n";
+/// The same, until somebody says that it may go on.
+const WAITS: &str = "[filter \"hold\"]\n\
+                     \tsmudge = \"touch .git/reached; until [ -e .git/go ]; do sleep 0.1; done; cat\"\n";
 
 /// A server with one project that is cloned, which ends at a point once it is armed.
 struct Scene {
@@ -112,14 +116,9 @@ impl Scene {
     /// Asks for something and kills the server while git waits in the middle of it.
     async fn kill_in_the_middle(&self, server: ServerProcess, route: &str, body: &str) {
         self.filter(HOLDS);
-        let reached = async {
-            while !self.files().join(".git/reached").exists() {
-                moment().await;
-            }
-        };
         tokio::select! {
             answer = self.ask(route, body) => panic!("{answer:?}"),
-            () = patiently("the middle", reached) => server.kill(),
+            () = self.until_the_middle() => server.kill(),
         }
         self.filter("");
     }
@@ -130,6 +129,11 @@ impl Scene {
         let headers = [("content-type", "application/json"), ("idempotency-key", "key")];
         let (client, token) = (&self.admin.client, Some(self.admin.token()));
         client.raw("POST", &path, token, &headers, body.to_owned().into()).await.ok()
+    }
+
+    /// Waits until the filter is at work.
+    async fn until_the_middle(&self) {
+        self.until("the middle", || self.files().join(".git/reached").exists()).await;
     }
 
     async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
@@ -272,6 +276,128 @@ async fn a_merge_that_was_cut_off_is_taken_back_wherever_it_was() {
     let pull = GitPull { merge: true };
     let again = crate::refusal(scene.admin.client.call(Some(&scene.project), pull).await);
     assert_eq!(crate::code_of(&again).1, "merge_conflict");
+}
+
+#[tokio::test]
+async fn a_merge_with_a_conflict_that_was_cut_off_among_the_files_is_taken_back() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.admin.client.file_put(&scene.project, "a.txt", "ours\n").await.unwrap();
+    scene.commit("Ours").await.unwrap();
+    git(&scene.origin.work(), &["merge", "-q", "held"]);
+    scene.origin.send();
+    scene.kill_in_the_middle(server, "pull", r#"{"merge":true}"#).await;
+    let half = scene.read("a.txt").unwrap();
+    assert!(half.contains("<<<<<<<") && !scene.files().join(".git/MERGE_HEAD").exists(), "{half}");
+    let _server = scene.restart().await;
+    scene.until("the end of it", || scene.unsettled() == 0).await;
+    assert_eq!(scene.read("a.txt").as_deref(), Some("ours\n"));
+    assert_eq!(scene.says(&["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn a_file_in_place_of_a_directory_is_taken_back_and_the_other_way_round() {
+    let origin = with_held_files();
+    let work = origin.work();
+    git(&work, &["switch", "-q", "held"]);
+    origin.commit("b", "in place of a directory\n", "File");
+    std::fs::remove_file(work.join("a.txt")).unwrap();
+    std::fs::create_dir(work.join("a.txt")).unwrap();
+    origin.commit("a.txt/in.txt", "in place of a file\n", "Directory");
+    git(&work, &["switch", "-q", "main"]);
+    origin.send();
+    let Some((mut scene, server)) = Scene::new(origin, None).await else { return };
+    scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
+    assert!(scene.read("b").is_some() && scene.read("a.txt/in.txt").is_some(), "not half way");
+    let _server = scene.restart().await;
+    scene.until("the end of it", || scene.unsettled() == 0).await;
+    assert_eq!(scene.read("b/c.txt").as_deref(), Some("two\n"));
+    assert_eq!(scene.read("a.txt").as_deref(), Some("one\n"));
+    assert_eq!(scene.says(&["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn what_was_cut_off_on_a_branch_without_commits_is_taken_back() {
+    for (route, body) in [("pull", r#"{"merge":true}"#), ("switch", r#"{"branch":"held"}"#)] {
+        let origin = with_held_files();
+        git(&origin.work(), &["merge", "-q", "held"]);
+        for branch in ["main", "feature", "held"] {
+            origin.says(&["update-ref", "-d", &format!("refs/heads/{branch}")]);
+        }
+        let Some((mut scene, server)) = Scene::new(origin, None).await else { return };
+        scene.origin.send();
+        scene.admin.client.call(Some(&scene.project), GitFetch {}).await.unwrap();
+        scene.kill_in_the_middle(server, route, body).await;
+        assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"), "{route}");
+        let _server = scene.restart().await;
+        scene.until("the end of it", || scene.unsettled() == 0).await;
+        assert_eq!(scene.read("a.txt"), None, "{route}");
+        assert_eq!(scene.says(&["status", "--porcelain"]), "", "{route}");
+        let again = scene.ask(route, body).await.unwrap();
+        assert!(again.is_success(), "{again:?}");
+        assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_settled_is_given_up_after_some_tries() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
+    // Whoever compares this with what it was to become is killed.
+    std::fs::write(scene.files().join("m.held"), "held\n").unwrap();
+    scene.filter(KILLS);
+    scene.share();
+    let _server = scene.restart().await;
+    let mut tries = 0;
+    while scene.unsettled() > 0 {
+        tries += 1;
+        assert!(tries <= 5, "for ever");
+        assert_eq!(refusal(scene.commit("All").await).code, ErrorCode::Internal);
+    }
+    scene.filter("");
+    scene.commit("All").await.unwrap();
+    assert_eq!(scene.says(&["show", "HEAD:m.held"]), "held");
+}
+
+#[tokio::test]
+async fn what_was_cut_off_in_a_repository_that_is_gone_is_forgotten() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
+    std::fs::remove_dir_all(scene.files().join(".git")).unwrap();
+    let _server = scene.restart().await;
+    scene.until("the end of it", || scene.unsettled() == 0).await;
+    assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"));
+}
+
+#[tokio::test]
+async fn what_was_cut_off_of_a_fetch_is_settled_in_the_turn_of_the_files() {
+    let Some((scene, _server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.filter(WAITS);
+    let (client, project) = (&scene.admin.client, Some(&scene.project));
+    let lock = scene.files().join(".git/refs/remotes/origin/left.lock");
+    let switch = GitSwitch { branch: "held".to_owned(), create: false, from: None };
+    let fetching = async {
+        scene.until_the_middle().await;
+        std::fs::write(&lock, "").unwrap();
+        let database = rusqlite::Connection::open(scene.data.join("root.db")).unwrap();
+        let sql = r#"INSERT INTO git_work (project_id, part, work, by, at)
+                     VALUES (?1, 'branches', '{"kind":"track","locks":[]}', ?2, 0)"#;
+        database.execute(sql, [scene.project.as_str(), scene.admin.id().as_str()]).unwrap();
+        client.call(project, GitFetch {}).await
+    };
+    let looking = async {
+        scene.until("both of them", || scene.unsettled() == 2).await;
+        for _ in 0..10 {
+            client.call(project, GitStatus {}).await.unwrap();
+            assert!(lock.exists(), "commands could have begun meanwhile");
+        }
+        std::fs::write(scene.files().join(".git/go"), "").unwrap();
+    };
+    let (switched, fetched, ()) =
+        tokio::join!(client.call(project, switch), fetching, patiently("all of it", looking));
+    assert_eq!(switched.unwrap().branch.as_deref(), Some("held"));
+    fetched.unwrap();
+    assert!(!lock.exists());
+    assert_eq!(scene.unsettled(), 0);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use iris_protocol::{
     GitStatus, GitSwitch, Project, ProjectCreate, ProjectDelete, ProjectExport, ProjectType, Role,
     SecretText,
 };
+use iris_sandbox::share_directory;
 use iris_testkit::{AppOptions, Person, patiently};
 
 use super::serving::{Manner, Server};
@@ -16,6 +17,7 @@ use super::{
     Origin, clone, ended, failure, files_of, from, git, hear, options, ready, scene, state,
     with_token,
 };
+use crate::bash::sandbox;
 use crate::idempotency::with_key;
 use crate::{code_of, refusal};
 
@@ -399,6 +401,88 @@ async fn what_others_send_is_pulled_and_what_cannot_be_merged_is_left_alone() {
     let status = ann.client.call(Some(&id), GitStatus {}).await.unwrap();
     assert_eq!((status.commit, status.files.len()), (Some(ours.id), 0));
     assert_eq!(std::fs::read_to_string(files.join("a.txt")).unwrap(), "ours again\n");
+}
+
+#[tokio::test]
+async fn commits_are_told_whatever_encoding_the_repository_has_set() {
+    let origin = Origin::new();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    let config = files_of(&app, &id).join(".git/config");
+    let encodings = "[i18n]\n\tlogOutputEncoding = UTF-16\n\tcommitEncoding = UTF-16\n";
+    std::fs::write(&config, held(&config).unwrap() + encodings).unwrap();
+    ann.client.file_put(&id, "a.txt", "new\n").await.unwrap();
+    let made = ann.client.call(Some(&id), message("Größe")).await.unwrap().commit;
+    assert_eq!(made.message, "Größe");
+    assert_eq!(ann.client.call(Some(&id), LOG).await.unwrap().commits[0], made);
+}
+
+#[tokio::test]
+async fn a_tag_with_the_name_of_a_branch_is_not_taken_for_it() {
+    let origin = Origin::new();
+    git(&origin.work(), &["tag", "main", "feature"]);
+    git(&origin.work(), &["push", "-q", "../origin.git", "refs/tags/main"]);
+    origin.send();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    assert_eq!(held(&files_of(&app, &id).join("a.txt")).as_deref(), Some("one\n"));
+    ann.client.file_put(&id, "a.txt", "new\n").await.unwrap();
+    let made = ann.client.call(Some(&id), message("New")).await.unwrap().commit;
+    let sent = ann.client.call(Some(&id), GitPush { branch: None }).await.unwrap();
+    assert_eq!(sent.branch.as_deref(), Some("main"));
+    assert_eq!(origin.says(&["rev-parse", "refs/heads/main"]), made.id);
+}
+
+/// Nobody's files change because somebody sends commits, and nothing runs to change them.
+#[tokio::test]
+async fn what_the_other_side_has_checked_out_is_not_sent_to() {
+    let origin = Origin::new();
+    let work = origin.work().canonicalize().unwrap();
+    git(&work, &["config", "receive.denyCurrentBranch", "updateInstead"]);
+    if let Some(uid) = sandbox().uid {
+        share_directory(&work, uid, uid).unwrap();
+    }
+    let Some((_app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(work.display().to_string())).await;
+    ann.client.file_put(&id, "a.txt", "new\n").await.unwrap();
+    let made = ann.client.call(Some(&id), message("New")).await.unwrap().commit;
+    let error = refusal(ann.client.call(Some(&id), GitPush { branch: None }).await);
+    assert_eq!(code_of(&error), (ErrorCode::Conflict, "git_failed"));
+    assert_eq!(held(&work.join("a.txt")).as_deref(), Some("one\n"));
+    ann.client.call(Some(&id), switch("mine", true)).await.unwrap();
+    ann.client.call(Some(&id), GitPush { branch: None }).await.unwrap();
+    assert_eq!(git(&work, &["rev-parse", "mine"]), made.id);
+}
+
+/// A repository without some of its objects names the program that brings them.
+#[tokio::test]
+async fn the_other_side_gets_no_objects_that_it_lacks_when_it_is_sent_to() {
+    let origin = Origin::new();
+    let long: String = (0..5_000).map(|n| format!("{n}\n")).collect();
+    origin.commit("long.txt", &long, "Long");
+    origin.send();
+    let Some((_app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    let marker = origin.bare().join("by-other-side");
+    let program = format!("touch {}; git-upload-pack", marker.display());
+    for (name, value) in [
+        ("core.repositoryformatversion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.url", origin.work().to_str().unwrap()),
+        ("remote.origin.uploadpack", &program),
+    ] {
+        origin.says(&["config", name, value]);
+    }
+    let object = origin.says(&["rev-parse", "main:long.txt"]);
+    let (directory, file) = object.split_at(2);
+    std::fs::remove_file(origin.bare().join("objects").join(directory).join(file)).unwrap();
+    // What is sent says only what differs from that.
+    ann.client.file_put(&id, "long.txt", long + "one more\n").await.unwrap();
+    ann.client.call(Some(&id), message("Longer")).await.unwrap();
+    let error = refusal(ann.client.call(Some(&id), GitPush { branch: None }).await);
+    assert_eq!(code_of(&error), (ErrorCode::Conflict, "git_failed"));
+    assert_eq!(held(&marker), None);
 }
 
 #[tokio::test]

@@ -36,50 +36,41 @@ pub struct StoredGit {
     pub by: UserId,
 }
 
+/// Notes where a new project comes from: one that is to be cloned, or whose files are there.
 pub(super) fn insert(
     conn: &Connection,
     id: &ProjectId,
     git: &NewGit,
     by: &UserId,
     at: i64,
+    state: CloneState,
 ) -> Result<(), StoreError> {
-    refuse_too_many(conn, by)?;
-    insert_as(conn, id, git, by, at, "cloning")
-}
-
-/// The same of one whose files are there.
-pub(super) fn insert_cloned(
-    conn: &Connection,
-    id: &ProjectId,
-    git: &NewGit,
-    by: &UserId,
-    at: i64,
-) -> Result<(), StoreError> {
-    insert_as(conn, id, git, by, at, "ready")
-}
-
-fn insert_as(
-    conn: &Connection,
-    id: &ProjectId,
-    git: &NewGit,
-    by: &UserId,
-    at: i64,
-    state: &str,
-) -> Result<(), StoreError> {
+    if state == CloneState::Cloning {
+        refuse_too_many(conn, by)?;
+    }
     let sql = "INSERT INTO project_git
                    (project_id, url, branch, username, sealed, state, by, changed_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?8, ?6, ?7)";
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     conn.prepare_cached(sql)?.execute(params![
         id.as_str(),
         git.url,
         git.branch,
         git.username,
         git.sealed,
+        text(state),
         by.as_str(),
-        at,
-        state
+        at
     ])?;
     Ok(())
+}
+
+/// How far a clone is, as it stands in its column.
+const fn text(state: CloneState) -> &'static str {
+    match state {
+        CloneState::Cloning => "cloning",
+        CloneState::Ready => "ready",
+        CloneState::Failed => "failed",
+    }
 }
 
 /// The server has room for a few clones at once, and nobody is to take all of it.
@@ -158,12 +149,12 @@ impl Command for EndClone {
             return Ok(());
         }
         let (state, action) = match self.error {
-            Some(_) => ("failed", GitAction::CloneFailed),
-            None => ("ready", GitAction::Cloned),
+            Some(_) => (CloneState::Failed, GitAction::CloneFailed),
+            None => (CloneState::Ready, GitAction::Cloned),
         };
         let sql = "UPDATE project_git SET state = ?2, error = ?3, changed_at = ?4
                    WHERE project_id = ?1";
-        let values = params![self.project_id.as_str(), state, self.error, self.at];
+        let values = params![self.project_id.as_str(), text(state), self.error, self.at];
         tx.conn().prepare_cached(sql)?.execute(values)?;
         let event = changed(&self.project_id, action, self.error);
         outbox::put(tx, &self.project_id, &event, &git.by, self.at)

@@ -2,7 +2,7 @@
 //! was left by a crash.
 
 use iris_protocol::{Event, ProjectId, UserId};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -96,7 +96,7 @@ impl GitWork {
     }
 }
 
-/// How the work stands in its column.
+/// How the work stands in its column, beside how often it was tried to settle it.
 #[derive(Serialize, Deserialize)]
 struct Written {
     kind: GitWorkKind,
@@ -131,6 +131,31 @@ impl Command for BeginGitWork {
             return Err(StoreError::Conflict { reason: "git_busy", message });
         }
         Ok(())
+    }
+}
+
+/// Counts a try to settle what was cut off, and answers which one it is.
+#[derive(Debug, Clone)]
+pub struct TryGitWork {
+    /// The project.
+    pub project_id: ProjectId,
+    /// What of its repository is settled.
+    pub part: GitPart,
+}
+
+impl Command for TryGitWork {
+    type Output = u64;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<u64, StoreError> {
+        let sql = "UPDATE git_work SET work = json_set(work, '$.tries', ifnull(work ->> '$.tries', 0) + 1)
+                   WHERE project_id = ?1 AND part = ?2 RETURNING work ->> '$.tries'";
+        let values = params![self.project_id.as_str(), self.part.text()];
+        let tries = tx.conn().prepare_cached(sql)?.query_row(values, |row| row.get(0));
+        Ok(tries.optional()?.unwrap_or_default())
     }
 }
 

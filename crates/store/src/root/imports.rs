@@ -1,6 +1,6 @@
 //! A project that was made elsewhere becomes one of this server.
 
-use iris_protocol::{ProjectId, ProjectType, Role, UserId};
+use iris_protocol::{CloneState, ProjectId, ProjectType, Role, UserId};
 use rusqlite::params;
 use serde_json::{Map, Value};
 
@@ -83,7 +83,7 @@ impl Command for ImportProject {
             self.at,
         ])?;
         if let Some(git) = &self.git {
-            git::insert_cloned(tx.conn(), &self.id, git, &self.owner_id, self.at)?;
+            git::insert(tx.conn(), &self.id, git, &self.owner_id, self.at, CloneState::Ready)?;
         }
         insert_member(tx.conn(), &self.id, &self.owner_id, Role::Owner, self.at)?;
         let mut known = vec![self.owner_id];

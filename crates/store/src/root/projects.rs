@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use iris_protocol::{Event, Project, ProjectId, ProjectType, Role, UserId};
+use iris_protocol::{CloneState, Event, Project, ProjectId, ProjectType, Role, UserId};
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
@@ -73,7 +73,7 @@ impl Command for CreateProject {
                 self.at,
             ])?;
         if let Some(git) = &self.git {
-            git::insert(tx.conn(), &self.id, git, &self.owner_id, self.at)?;
+            git::insert(tx.conn(), &self.id, git, &self.owner_id, self.at, CloneState::Cloning)?;
         }
         insert_member(tx.conn(), &self.id, &self.owner_id, Role::Owner, self.at)?;
         intents::end(tx, &self.id)?;

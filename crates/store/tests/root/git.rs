@@ -3,7 +3,7 @@
 use iris_protocol::{CloneState, Event, GitAction, ProjectType, Role};
 use iris_store::root::{
     Access, BeginClone, BeginGitWork, CreateProject, DeleteProject, EndClone, EndGitWork, GitPart,
-    GitWork, GitWorkKind, NewGit, SealGitAgain, SetGitCredentials,
+    GitWork, GitWorkKind, NewGit, SealGitAgain, SetGitCredentials, TryGitWork,
 };
 
 use crate::{NOW, Root, conflict, create_project, missing, project_id, user_id};
@@ -133,4 +133,29 @@ async fn what_git_was_about_to_do_is_not_forgotten_for_what_comes_later() {
     root.run(EndGitWork { project_id: project_id(1), part: GitPart::Files }).await.unwrap();
     root.run(BeginGitWork(later.clone())).await.unwrap();
     assert_eq!(root.reader.git_work(&project_id(1)).await.unwrap(), [beside, later]);
+}
+
+#[tokio::test]
+async fn each_try_to_settle_what_git_left_is_counted() {
+    let root = Root::new();
+    root.user(1).await;
+    root.run(create_project(1, 1)).await.unwrap();
+    let work = |kind| GitWork {
+        project_id: project_id(1),
+        kind,
+        locks: Vec::new(),
+        key: None,
+        by: user_id(1),
+        at: NOW,
+    };
+    let of_files = work(GitWorkKind::Merge { before: None, other: "a".repeat(40) });
+    let works = [work(GitWorkKind::Track), of_files];
+    for work in works.clone() {
+        root.run(BeginGitWork(work)).await.unwrap();
+    }
+    let attempt =
+        async |part| root.run(TryGitWork { project_id: project_id(1), part }).await.unwrap();
+    assert_eq!(attempt(GitPart::Files).await, 1);
+    assert_eq!((attempt(GitPart::Files).await, attempt(GitPart::Branches).await), (2, 1));
+    assert_eq!(root.reader.git_work(&project_id(1)).await.unwrap(), works);
 }
