@@ -136,6 +136,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../migrations/project/0008_files.sql"),
     include_str!("../migrations/project/0009_uploads.sql"),
     include_str!("../migrations/project/0010_reading_and_captures.sql"),
+    include_str!("../migrations/project/0011_shared_versions.sql"),
 ];
 
 /// The open database of a project.

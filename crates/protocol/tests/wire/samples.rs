@@ -12,10 +12,10 @@ use iris_protocol::{
     MessageId, MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
     PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
     Question, QuestionId, QuestionItem, QuestionOption, QuestionState, QueueReason, Remember, Role,
-    Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot,
-    SnapshotId, StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo,
-    TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
-    UnlockReason, Unread, Usage, UsageTotals, UserId,
+    Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus,
+    SkipReason, SkippedFile, Snapshot, SnapshotId, StreamKind, SubtaskPart, SubtaskState,
+    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId,
+    ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Unread, Usage, UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -445,6 +445,10 @@ fn session_events() -> Vec<Event> {
                 by: Some(user_id()),
                 session_id: Some(session_id()),
             }],
+            skipped: vec![SkippedFile {
+                path: "a/d.bin".to_owned(),
+                reason: SkipReason::ContentNotKept,
+            }],
         },
         Event::SessionUnreverted {
             session_id: session_id(),
@@ -453,6 +457,10 @@ fn session_events() -> Vec<Event> {
             file_count: 0,
             files: Vec::new(),
             changed_since: Vec::new(),
+            skipped: vec![SkippedFile {
+                path: ".iris/agents/a.md".to_owned(),
+                reason: SkipReason::ProtectedPath,
+            }],
         },
         Event::SessionCompacted {
             session_id: session_id(),
@@ -686,6 +694,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileUpdated {
             path: "a/b.txt".to_owned(),
@@ -693,6 +702,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileDeleted {
             path: "a/b.txt".to_owned(),
@@ -700,6 +710,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileMoved {
             path: "a/b.txt".to_owned(),
@@ -708,6 +719,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileChanged {
             count: 200,
