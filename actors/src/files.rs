@@ -8,6 +8,7 @@
 //! cut off is found by the next look, as one from outside.
 
 mod changing;
+mod commands;
 mod guarding;
 mod looking;
 mod placing;
@@ -18,8 +19,9 @@ mod storing;
 mod tooling;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use commands::Commands;
 use iris_protocol::{ApiError, ErrorCode};
 use iris_store::project::{Author, FoundFile, RecordFiles, RecordedFiles};
 use iris_store::{StoreError, StoredEvent, WriteContext};
@@ -30,7 +32,8 @@ use crate::project::ProjectHandle;
 use crate::{Services, record};
 
 pub(crate) use changing::{
-    By, Edit, Move, Put, Restore, check_held, check_room, delete, edit, move_to, put, restore,
+    By, Delete, Edit, Move, Put, Restore, check_held, check_room, delete, edit, move_to, put,
+    restore,
 };
 pub use guarding::Before;
 pub(crate) use looking::{is_same, look_at, look_at_all};
@@ -46,7 +49,7 @@ pub(crate) use tooling::ToolFiles;
 pub(crate) struct Desk {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Commands that run now, each of which may change any file at any time.
-    commands: AtomicUsize,
+    commands: Commands,
     /// Whether all files were looked at once.
     is_known: AtomicBool,
     /// Whether nothing is left that an earlier life began to put back.
@@ -82,7 +85,7 @@ impl Desk {
 
     /// Whether a command runs that may change files.
     pub(crate) fn has_commands(&self) -> bool {
-        self.commands.load(Ordering::Acquire) > 0
+        !self.commands.is_empty()
     }
 }
 

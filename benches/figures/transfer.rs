@@ -111,7 +111,8 @@ async fn upload(server: &Server, owner: &Owner, bytes: usize) -> anyhow::Result<
     socket.read_to_string(&mut answer).await?;
     let took = began.elapsed().as_secs_f64();
     ensure!(answer.starts_with(OK) && answer.contains("\"version\":"), "the answer is {answer}");
-    let delete = FileDelete { path: "large".to_owned(), recursive: None, version: None };
+    let delete =
+        FileDelete { path: "large".to_owned(), recursive: None, unversioned: None, version: None };
     owner.client.call(Some(&owner.project), delete).await?;
     Ok(took)
 }

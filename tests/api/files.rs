@@ -1,6 +1,7 @@
 //! File contents, and paths that lead where nobody may go.
 
 mod browsing;
+mod commands;
 mod history;
 mod hostile;
 mod in_database;

@@ -149,7 +149,7 @@ async fn a_restore_that_is_cut_off_between_two_files_is_complete_after_the_next_
             scene.person.client.file_put(&project, path, "new").await.unwrap();
         }
         scene.arm();
-        let restore = SnapshotRestore { snapshot_id };
+        let restore = SnapshotRestore { snapshot_id, skip_unkept: None };
         drop(scene.person.client.call(Some(&project), restore).await);
         assert!(!server.exited().await.success());
         let _server = scene.restart().await;
@@ -340,7 +340,7 @@ async fn what_others_write_between_the_crash_and_the_start_is_kept_as_a_version(
         scene.person.client.file_put(&project, path, "new").await.unwrap();
     }
     scene.arm();
-    let restore = SnapshotRestore { snapshot_id };
+    let restore = SnapshotRestore { snapshot_id, skip_unkept: None };
     drop(scene.person.client.call(Some(&project), restore).await);
     assert!(!server.exited().await.success());
     std::fs::write(scene.files().join("b.txt"), "somebody's").unwrap();

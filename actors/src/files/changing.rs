@@ -1,12 +1,13 @@
 //! What people change themselves: writing, editing, moving, deleting, putting back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use iris_protocol::limits::{FILE_BYTES_MAX, FILES_AT_ONCE_MAX};
+use iris_protocol::limits::{FILE_BYTES_MAX, FILES_AT_ONCE_MAX, RUN_DIFF_FILES_MAX};
 use iris_protocol::{ApiError, ErrorCode, FileChange, FileSource, LockScope, UserId};
 use iris_store::WriteContext;
 use iris_store::project::{Author, FoundContent, FoundFile, RecordFiles};
-use iris_workspace::{RelPath, Workspace, WorkspaceError, content_hash};
+use iris_workspace::{Cancel, Entry, EntryKind, RelPath, Workspace, WorkspaceError, content_hash};
 
 use super::guarding::{Before, check_before, check_locks, check_version};
 use super::looking::facts;
@@ -42,6 +43,15 @@ pub(crate) struct Move {
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) overwrite: bool,
+    pub(crate) version: Option<u64>,
+}
+
+/// A file or a directory that is not to be there any more.
+pub(crate) struct Delete {
+    pub(crate) path: String,
+    pub(crate) recursive: bool,
+    /// Whether files that have no version go with a directory.
+    pub(crate) unversioned: bool,
     pub(crate) version: Option<u64>,
 }
 
@@ -117,7 +127,7 @@ pub(crate) async fn put(place: Place<'_>, by: By, put: Put) -> Result<Recorded, 
         place.blocking(move |workspace| holds(workspace, &path, &bytes)).await?
     };
     if !is_there {
-        look_at(place, std::slice::from_ref(&path), &Author::OUTSIDE).await?;
+        look_at(place, std::slice::from_ref(&path), None).await?;
     }
     check_version(place, &path, put.version).await?;
     check_before(place, &path, &put.before).await?;
@@ -146,7 +156,7 @@ pub(crate) async fn edit(place: Place<'_>, by: By, edit: Edit) -> Result<Recorde
     let Edit { path, old, new, all, version } = edit;
     let path = real(place, path).await?;
     let _turn = begin(place, &[(path.clone(), LockScope::File)], &by.user).await?;
-    look_at(place, std::slice::from_ref(&path), &Author::OUTSIDE).await?;
+    look_at(place, std::slice::from_ref(&path), None).await?;
     check_version(place, &path, version).await?;
     let file = {
         let path = path.clone();
@@ -218,10 +228,47 @@ async fn known_below(place: Place<'_>, path: &str) -> Result<Vec<(String, String
     }
 }
 
+/// Refuses a directory with files of which no version is known: nobody could put them back.
+async fn check_versioned(
+    place: Place<'_>,
+    path: &str,
+    known: &[(String, String, u64)],
+) -> Result<(), ApiError> {
+    if place.is_stored() {
+        return Ok(());
+    }
+    let below = {
+        let path = path.to_owned();
+        let list = move |workspace: &Workspace| {
+            let (depth, limit) = (usize::MAX, FILES_AT_ONCE_MAX);
+            let page = workspace.list_page(&path, depth, true, None, limit, &Cancel::new())?;
+            if page.has_more || page.cut.is_some() {
+                return Err(WorkspaceError::TooMany { path, count_max: FILES_AT_ONCE_MAX });
+            }
+            Ok(page.entries)
+        };
+        place.blocking(list).await?
+    };
+    let known: HashSet<&str> = known.iter().map(|(path, ..)| path.as_str()).collect();
+    let is_lost =
+        |entry: &&Entry| entry.kind == EntryKind::File && !known.contains(entry.path.as_str());
+    let lost: Vec<&str> = below.iter().filter(is_lost).map(|entry| &*entry.path).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} files below `{path}` have no version and would be gone for good: set `unversioned`",
+        lost.len()
+    );
+    let error = ApiError::new(ErrorCode::Conflict, message).reason("unversioned_files");
+    let named: Vec<&str> = lost.iter().take(RUN_DIFF_FILES_MAX).copied().collect();
+    Err(error.detail("paths", named).detail("fileCount", lost.len()))
+}
+
 async fn is_directory(place: Place<'_>, path: &str) -> Result<bool, ApiError> {
     let path = path.to_owned();
     let info = place.blocking(move |workspace| workspace.stat(&path)).await?;
-    Ok(info.kind == iris_workspace::EntryKind::Directory)
+    Ok(info.kind == EntryKind::Directory)
 }
 
 /// The path as it is written in the database, without following a link at its end: that is what is moved or
@@ -240,9 +287,9 @@ pub(crate) async fn move_to(place: Place<'_>, by: By, request: Move) -> Result<R
     let targets = [(from.clone(), LockScope::Subtree), (to.clone(), LockScope::Subtree)];
     let _turn = begin(place, &targets, &by.user).await?;
     if is_directory(place, &from).await? {
-        look_at_all(place, &Author::OUTSIDE).await?;
+        look_at_all(place, None).await?;
     } else {
-        look_at(place, &[from.clone(), to.clone()], &Author::OUTSIDE).await?;
+        look_at(place, &[from.clone(), to.clone()], None).await?;
     }
     check_version(place, &from, version).await?;
     let known = known_below(place, &from).await?;
@@ -280,22 +327,25 @@ pub(crate) async fn move_to(place: Place<'_>, by: By, request: Move) -> Result<R
 pub(crate) async fn delete(
     place: Place<'_>,
     by: By,
-    path: &str,
-    recursive: bool,
-    version: Option<u64>,
+    request: Delete,
 ) -> Result<Recorded, ApiError> {
     if let Some(first) = first_outcome(place, &by).await? {
         return Ok(first);
     }
-    let path = named(path)?;
+    let Delete { path, recursive, unversioned, version } = request;
+    let path = named(&path)?;
     let _turn = begin(place, &[(path.clone(), LockScope::Subtree)], &by.user).await?;
-    if is_directory(place, &path).await.unwrap_or(false) {
-        look_at_all(place, &Author::OUTSIDE).await?;
+    let is_directory = is_directory(place, &path).await.unwrap_or(false);
+    if is_directory {
+        look_at_all(place, None).await?;
     } else {
-        look_at(place, std::slice::from_ref(&path), &Author::OUTSIDE).await?;
+        look_at(place, std::slice::from_ref(&path), None).await?;
     }
     check_version(place, &path, version).await?;
     let known = known_below(place, &path).await?;
+    if is_directory && recursive && !unversioned {
+        check_versioned(place, &path, &known).await?;
+    }
     place.blocking(move |workspace| workspace.remove(&path, recursive, FILES_AT_ONCE_MAX)).await?;
     crash_point(CrashPoint::FileWritten);
     let gone = |path| FoundFile { path, content: None, from: None, is_written: true };
@@ -320,7 +370,7 @@ pub(crate) async fn restore(
     let Restore { path, to, version } = request;
     let path = named(&path)?;
     let _turn = begin(place, &[(path.clone(), LockScope::File)], &by.user).await?;
-    look_at(place, std::slice::from_ref(&path), &Author::OUTSIDE).await?;
+    look_at(place, std::slice::from_ref(&path), None).await?;
     check_version(place, &path, version).await?;
     let reader = &place.project.reader;
     let old = reader.file_version(path.clone(), to).await.map_err(stored)?;

@@ -35,13 +35,14 @@ pub(crate) struct Looked {
     pub(crate) is_complete: bool,
 }
 
-/// Looks at some paths. The caller has the turn.
+/// Looks at some paths. The caller has the turn. Where nobody is named, what is found is the work of the commands
+/// that run, or else of somebody besides Iris.
 pub(crate) async fn look_at(
     place: Place<'_>,
     paths: &[String],
-    author: &Author,
+    author: Option<&Author>,
 ) -> Result<RecordedFiles, ApiError> {
-    let mut sum = RecordedFiles { versions: Vec::new(), count: 0, reverted: None };
+    let mut sum = RecordedFiles::default();
     if place.is_stored() {
         return Ok(sum);
     }
@@ -65,9 +66,12 @@ pub(crate) async fn look_at(
     Ok(sum)
 }
 
-/// Looks at all files that `.gitignore` files do not leave out, and at all that are known. The caller has the
-/// turn. The first look ever tells nobody: the files were there before.
-pub(crate) async fn look_at_all(place: Place<'_>, author: &Author) -> Result<Looked, ApiError> {
+/// Looks at all files that `.gitignore` files do not leave out, and at all that are known, as [`look_at`]. The
+/// first look ever tells nobody: the files were there before.
+pub(crate) async fn look_at_all(
+    place: Place<'_>,
+    author: Option<&Author>,
+) -> Result<Looked, ApiError> {
     if place.is_stored() {
         return Ok(Looked { is_complete: true, ..Looked::default() });
     }
@@ -132,11 +136,17 @@ async fn known_files(place: Place<'_>) -> Result<HashMap<String, KnownFile>, Api
 async fn save(
     place: Place<'_>,
     found: Vec<FoundFile>,
-    author: &Author,
+    author: Option<&Author>,
     is_quiet: bool,
 ) -> Result<RecordedFiles, ApiError> {
-    let command = RecordFiles { is_quiet, ..place.change(found, author.clone()) };
-    Ok(place.commit(command, WriteContext::default()).await?.files)
+    let commands = &place.project.kept.files.commands;
+    let whoever = author.cloned().unwrap_or_else(|| commands.author());
+    let command = RecordFiles { is_quiet, ..place.change(found, whoever) };
+    let recorded = place.commit(command, WriteContext::default()).await?.files;
+    if author.is_none() {
+        commands.note(&recorded);
+    }
+    Ok(recorded)
 }
 
 /// Whether the file system says the same of a file as when it was looked at last.

@@ -191,7 +191,7 @@ async fn prepare(
         place.blocking(move |workspace| has_hash(workspace, &path, size, &hash)).await?
     };
     if !is_there {
-        look_at(place, std::slice::from_ref(&path), &Author::OUTSIDE).await?;
+        look_at(place, std::slice::from_ref(&path), None).await?;
     }
     check_version(place, &path, version).await?;
     let bytes = {

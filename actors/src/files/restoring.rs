@@ -4,11 +4,13 @@
 //! commit of the last. Whoever has the next turn after a crash goes on with what is there; a failure on the
 //! way puts back what was changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iris_protocol::limits::{FILES_AT_ONCE_MAX, RUN_DIFF_FILES_MAX};
 use iris_protocol::{
-    ApiError, ChangedFile, ErrorCode, FileChange, FileSource, LockScope, Snapshot, SnapshotId,
+    ApiError, ChangedFile, ErrorCode, FileChange, FileSource, LockScope, SkipReason, SkippedFile,
+    Snapshot, SnapshotId,
 };
 use iris_store::project::{
     Author, BeginRestore, ChangedPath, CreateSnapshot, FileAt, FileBetween, FoundContent,
@@ -55,7 +57,7 @@ pub(crate) async fn snapshot(
     context: WriteContext,
 ) -> Result<(Snapshot, Option<u64>, bool), ApiError> {
     let _turn = take_turn(place).await?;
-    let looked = look_at_all(place, &Author::OUTSIDE).await?;
+    let looked = look_at_all(place, None).await?;
     let created = keep(place, author, looked.is_complete, context).await?;
     Ok((created.output, created.seq, created.replayed))
 }
@@ -66,7 +68,7 @@ pub(super) async fn snapshot_before(place: Place<'_>, author: &Author) -> Result
     if place.project.reader.snapshot_of_run(run_id).await.map_err(stored)?.is_some() {
         return Ok(());
     }
-    let looked = look_at_all(place, &Author::OUTSIDE).await?;
+    let looked = look_at_all(place, None).await?;
     keep(place, author, looked.is_complete, WriteContext::default()).await.map(drop)
 }
 
@@ -121,7 +123,7 @@ pub(crate) async fn difference(
         Some(existing(place, to).await?.number)
     } else {
         let _turn = take_turn(place).await?;
-        look_at_all(place, &Author::OUTSIDE).await?;
+        look_at_all(place, None).await?;
         None
     };
     let limit = RUN_DIFF_FILES_MAX;
@@ -139,11 +141,73 @@ pub(crate) async fn difference(
     Ok((files, is_cut))
 }
 
+/// Refuses to put files back while a command runs: it would go on to change them, with what it read before.
+pub(super) fn check_commands(place: Place<'_>) -> Result<(), ApiError> {
+    if place.project.kept.files.has_commands() {
+        let message = "a command works among the files: wait for its end, or cancel it";
+        return Err(ApiError::new(ErrorCode::Conflict, message).reason("command_running"));
+    }
+    Ok(())
+}
+
+/// Files that nobody may change, whatever is asked: they never hold up the others.
+pub(super) async fn barred(
+    place: Place<'_>,
+    targets: Vec<RestoreTarget>,
+) -> Result<BTreeMap<String, SkippedFile>, ApiError> {
+    let check = move |workspace: &Workspace| {
+        let mut barred = BTreeMap::new();
+        for RestoreTarget { path, version } in targets {
+            let checked = match version {
+                Some(_) => workspace.check_write(&path),
+                None => workspace.check_remove(&path),
+            };
+            let reason = match checked {
+                Err(WorkspaceError::ProtectedPath { .. }) => SkipReason::ProtectedPath,
+                Err(WorkspaceError::HardLinked { .. }) => SkipReason::HardLinked,
+                // What else is in the way has all of it refused, before anything is touched.
+                Ok(()) | Err(_) => continue,
+            };
+            barred.insert(path.clone(), SkippedFile { path, reason });
+        }
+        Ok(barred)
+    };
+    place.blocking(check).await
+}
+
+/// Whether what a path is to hold is kept, and what it holds: otherwise that would be lost.
+pub(super) fn is_kept(now: Option<&FileAt>, then: Option<&FileAt>) -> bool {
+    now.into_iter().chain(then).all(|it| it.version.kept)
+}
+
+pub(super) fn not_kept(path: &str) -> SkippedFile {
+    SkippedFile { path: path.to_owned(), reason: SkipReason::ContentNotKept }
+}
+
+/// Refuses what would lose contents, and names all of it.
+pub(super) fn not_kept_error(files: &[SkippedFile]) -> ApiError {
+    let count = files.len();
+    let message = format!("the contents of {count} files are not kept, before or now");
+    let named: Vec<&str> =
+        files.iter().take(RUN_DIFF_FILES_MAX).map(|file| file.path.as_str()).collect();
+    let error = ApiError::new(ErrorCode::Conflict, message).reason("content_not_kept");
+    let error = error.detail("path", named.first().copied().unwrap_or_default());
+    error.detail("paths", named).detail("fileCount", count)
+}
+
+/// Those that are answered.
+pub(super) fn told(mut skipped: Vec<SkippedFile>) -> Vec<SkippedFile> {
+    skipped.sort_by(|one, other| one.path.cmp(&other.path));
+    skipped.truncate(RUN_DIFF_FILES_MAX);
+    skipped
+}
+
 /// Puts all files back to what they were at a snapshot.
 pub(crate) async fn restore_snapshot(
     place: Place<'_>,
     by: By,
     id: SnapshotId,
+    skip_unkept: bool,
 ) -> Result<Recorded, ApiError> {
     let _turn = take_turn(place).await?;
     // In the turn: what a crash cut off is complete now, and its repeat is known.
@@ -151,8 +215,9 @@ pub(crate) async fn restore_snapshot(
         return Ok(first);
     }
     let number = existing(place, id.clone()).await?.number;
+    check_commands(place)?;
     // Whatever is there now can be gone back to as well.
-    look_at_all(place, &Author::OUTSIDE).await?;
+    look_at_all(place, None).await?;
     let limit = FILES_AT_ONCE_MAX;
     let between = place.project.reader.files_between(number, None, limit).await.map_err(stored)?;
     let (mut paths, is_cut) = between;
@@ -161,16 +226,24 @@ pub(crate) async fn restore_snapshot(
         return Err(ApiError::new(ErrorCode::PayloadTooLarge, message).reason("too_many_files"));
     }
     paths.retain(|between| !is_same(between));
-    let targets: Vec<RestoreTarget> = paths
-        .iter()
-        .map(|between| RestoreTarget {
-            path: between.path.clone(),
-            version: is_there(between.before.as_ref()).map(|before| before.version.version),
-        })
-        .collect();
+    let target = |between: &FileBetween| RestoreTarget {
+        path: between.path.clone(),
+        version: is_there(between.before.as_ref()).map(|before| before.version.version),
+    };
+    let barred = barred(place, paths.iter().map(target).collect()).await?;
+    paths.retain(|between| !barred.contains_key(&between.path));
+    let (paths, unkept): (Vec<_>, Vec<_>) = paths.into_iter().partition(|between| {
+        is_kept(is_there(between.after.as_ref()), is_there(between.before.as_ref()))
+    });
+    let unkept: Vec<SkippedFile> = unkept.iter().map(|it| not_kept(&it.path)).collect();
+    if !unkept.is_empty() && !skip_unkept {
+        return Err(not_kept_error(&unkept));
+    }
+    let targets = paths.iter().map(target).collect();
+    let skipped = told(barred.into_values().chain(unkept).collect());
     let author = Author::user(by.user, FileSource::Restore);
     let (end, key) = (RestoreEnd::Snapshot(id), by.context.idempotency);
-    restore_all(place, StoredRestore { targets, author, end, key }).await
+    restore_all(place, StoredRestore { targets, author, end, key, skipped }).await
 }
 
 /// Puts back several files, all of them or none, for a user whose locks these are. The caller has the turn.
@@ -214,7 +287,7 @@ async fn keep_what_strayed(place: Place<'_>, targets: &[RestoreTarget]) -> Resul
             strayed.push(target.path.clone());
         }
     }
-    look_at(place, &strayed, &Author::OUTSIDE).await.map(drop)
+    look_at(place, &strayed, None).await.map(drop)
 }
 
 async fn is_put_back(place: Place<'_>, target: &RestoreTarget) -> Result<bool, ApiError> {
@@ -258,7 +331,7 @@ async fn content(
 
 /// Has each file hold what it is to hold, and records all of them at once.
 async fn put_back(place: Place<'_>, restore: StoredRestore) -> Result<Recorded, ApiError> {
-    let StoredRestore { targets, author, end, key } = restore;
+    let StoredRestore { targets, author, end, key, .. } = restore;
     let mut found = Vec::with_capacity(targets.len());
     for target in &targets {
         found.push(put_back_one(place, target).await?);

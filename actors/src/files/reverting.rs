@@ -5,15 +5,17 @@
 
 use iris_protocol::limits::RUN_DIFF_FILES_MAX;
 use iris_protocol::{
-    ApiError, ChangedFile, ChangedSince, ErrorCode, FileSource, MessageId, RevertOutcome, SessionId,
+    ApiError, ChangedFile, ChangedSince, ErrorCode, FileSource, MessageId, RevertOutcome,
+    SessionId, SkippedFile,
 };
 use iris_store::project::{
-    Author, ChangedPath, EndRevert, FileAt, PathThen, RestoreEnd, RestoreTarget, StoredRestore,
-    Undoing,
+    Author, ChangedPath, EndRevert, PathThen, RestoreEnd, RestoreTarget, StoredRestore, Undoing,
 };
 
 use super::changing::{By, first_outcome};
-use super::restoring::restore_all;
+use super::restoring::{
+    barred, check_commands, is_kept, not_kept, not_kept_error, restore_all, told,
+};
 use super::run_diff::{COMPARED_FILES_MAX, lines};
 use super::{Place, Recorded, look_at, stored, take_turn};
 
@@ -41,35 +43,43 @@ pub(crate) async fn undo_turns(place: Place<'_>, by: By, undo: Undo) -> Result<U
     if let Some(first) = first_outcome(place, &by).await? {
         return undone(first);
     }
+    check_commands(place)?;
     let known = plan(place, &undo).await?;
     let paths: Vec<String> = known.paths.into_iter().map(|path| path.path).collect();
-    look_at(place, &paths, &Author::OUTSIDE).await?;
+    look_at(place, &paths, None).await?;
     let mut plan = plan(place, &undo).await?;
     plan.paths.retain(|path| !is_same(path));
+    let barred = barred(place, plan.paths.iter().map(target).collect()).await?;
+    plan.paths.retain(|path| !barred.contains_key(&path.path));
     let changed_since = take_changed_since(&mut plan.paths);
-    if !changed_since.is_empty() && !undo.dry_run && !undo.skip_changed {
-        return Err(changed_error(&changed_since));
+    let unkept = take_unkept(&mut plan.paths);
+    if !undo.dry_run && !undo.skip_changed {
+        if !changed_since.is_empty() {
+            return Err(changed_error(&changed_since));
+        }
+        if !unkept.is_empty() {
+            return Err(not_kept_error(&unkept));
+        }
     }
-    if let Some(path) = plan.paths.iter().find(|path| !is_kept(path)) {
-        return Err(not_kept(path));
-    }
-    let outcome = outcome(place, &undo, &plan, changed_since).await?;
+    let skipped = told(barred.into_values().chain(unkept).collect());
+    let outcome = outcome(place, &undo, &plan, changed_since, skipped).await?;
     if undo.dry_run {
         return Ok(Undone { outcome, seq: None, replayed: false });
     }
     let Undoing { messages, last_run, paths, undoes, .. } = plan;
-    let version = |at: Option<FileAt>| at.map(|at| at.version.version);
-    let (mut targets, mut before) = (Vec::new(), Vec::new());
-    for PathThen { path, now, then, .. } in paths {
-        before.push(RestoreTarget { path: path.clone(), version: version(now) });
-        targets.push(RestoreTarget { path, version: version(then) });
-    }
+    let targets = paths.iter().map(target).collect();
+    let before = paths.into_iter().map(|PathThen { path, now, .. }| RestoreTarget {
+        path,
+        version: now.map(|now| now.version.version),
+    });
+    let before = before.collect();
     // The session says whose turns these are: a later revert of them knows these versions.
     let session_id = Some(undo.session_id);
     let author = Author { session_id, ..Author::user(by.user, FileSource::Restore) };
     let end = EndRevert { outcome, messages, last_run, before, undoes };
     let (end, key) = (RestoreEnd::Turns(Box::new(end)), by.context.idempotency);
-    undone(restore_all(place, StoredRestore { targets, author, end, key }).await?)
+    let skipped = Vec::new();
+    undone(restore_all(place, StoredRestore { targets, author, end, key, skipped }).await?)
 }
 
 fn undone(recorded: Recorded) -> Result<Undone, ApiError> {
@@ -103,8 +113,9 @@ fn is_same(path: &PathThen) -> bool {
     }
 }
 
-fn is_kept(path: &PathThen) -> bool {
-    !path.is_forgotten && path.then.as_ref().is_none_or(|then| then.version.kept)
+fn target(path: &PathThen) -> RestoreTarget {
+    let version = path.then.as_ref().map(|then| then.version.version);
+    RestoreTarget { path: path.path.clone(), version }
 }
 
 /// Leaves the files that nobody else changed.
@@ -117,6 +128,17 @@ fn take_changed_since(paths: &mut Vec<PathThen>) -> Vec<ChangedSince> {
     changed
 }
 
+/// Leaves the files whose contents are kept, before and now.
+fn take_unkept(paths: &mut Vec<PathThen>) -> Vec<SkippedFile> {
+    let mut unkept = Vec::new();
+    paths.retain(|path| {
+        let is_kept = !path.is_forgotten && is_kept(path.now.as_ref(), path.then.as_ref());
+        unkept.extend((!is_kept).then(|| not_kept(&path.path)));
+        is_kept
+    });
+    unkept
+}
+
 fn changed_error(changed: &[ChangedSince]) -> ApiError {
     let count = changed.len();
     let message = format!("{count} files were changed by somebody else since");
@@ -126,17 +148,12 @@ fn changed_error(changed: &[ChangedSince]) -> ApiError {
     error.detail("files", named).detail("fileCount", count)
 }
 
-fn not_kept(path: &PathThen) -> ApiError {
-    let message = format!("what `{}` held before is not kept", path.path);
-    let error = ApiError::new(ErrorCode::Conflict, message).reason("content_not_kept");
-    error.detail("path", path.path.as_str())
-}
-
 async fn outcome(
     place: Place<'_>,
     undo: &Undo,
     plan: &Undoing,
     mut changed_since: Vec<ChangedSince>,
+    skipped: Vec<SkippedFile>,
 ) -> Result<RevertOutcome, ApiError> {
     let compares = plan.paths.len() <= COMPARED_FILES_MAX;
     let mut files = Vec::new();
@@ -155,5 +172,6 @@ async fn outcome(
         file_count: plan.paths.len() as u64,
         files,
         changed_since,
+        skipped,
     })
 }

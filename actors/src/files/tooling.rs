@@ -2,19 +2,23 @@
 //! in the database a call changes a draft, which is recorded as a whole when it is done.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use iris_agent::permissions::{Access, Target};
 use iris_protocol::LockScope;
 use iris_store::WriteContext;
 use iris_store::project::{Author, FoundContent, FoundFile};
+use iris_tools::ToolOutput;
 use iris_workspace::{Drafted, Workspace};
 
+use super::commands::{Command, Done};
 use super::guarding::wait_for_locks;
 use super::restoring::snapshot_before;
 use super::{Place, Turn, look_at, look_at_all, take_turn, tell_difference};
 use crate::Services;
 use crate::project::ProjectHandle;
+
+/// Files that the model is told of which others have locked.
+const LOCKS_NAMED_MAX: usize = 10;
 
 /// The files that a call may change, from the look before it to the one after it. When the call is given up
 /// in between, the look after it happens all the same; of a draft nothing is left, unless it is being recorded.
@@ -35,7 +39,7 @@ enum Reach {
     /// These paths; nobody else changes files meanwhile.
     Paths(Vec<String>, Turn),
     /// All of them, by a command that others need not wait for.
-    All,
+    All(Command),
 }
 
 impl ToolFiles {
@@ -74,11 +78,11 @@ impl ToolFiles {
         };
         snapshot_before(place, &author).await.map_err(failed)?;
         let reach = if runs_code {
-            look_at_all(place, &Author::OUTSIDE).await.map_err(failed)?;
-            project.kept.files.commands.fetch_add(1, Ordering::AcqRel);
-            Reach::All
+            look_at_all(place, None).await.map_err(failed)?;
+            let id = services.ids.next_bits();
+            Reach::All(Command::begin(project.clone(), id, author.clone()))
         } else {
-            look_at(place, &paths, &Author::OUTSIDE).await.map_err(failed)?;
+            look_at(place, &paths, None).await.map_err(failed)?;
             Reach::Paths(paths, turn)
         };
         let (project, services) = (project.clone(), Arc::clone(services));
@@ -93,11 +97,17 @@ impl ToolFiles {
 
     /// Looks at what the call changed, or records its draft if it is done. Where that is not possible nothing
     /// was changed, and the call fails with what the model reads.
-    pub(crate) async fn end<T>(mut self, ended: Result<T, String>) -> Result<T, String> {
+    pub(crate) async fn end(
+        mut self,
+        ended: Result<ToolOutput, String>,
+    ) -> Result<ToolOutput, String> {
         let Some(open) = self.open.take() else { return ended };
         if !self.workspace.is_stored() {
-            open.close().await;
-            return ended;
+            let Some(note) = open.close().await else { return ended };
+            return match ended {
+                Ok(output) => Ok(ToolOutput { output: output.output + &note, ..output }),
+                Err(error) => Err(error + &note),
+            };
         }
         let done = ended?;
         let drafted = self.workspace.drafted();
@@ -116,7 +126,7 @@ impl Drop for ToolFiles {
             && !self.workspace.is_stored()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(open.close());
+            runtime.spawn(async { drop(open.close().await) });
         }
     }
 }
@@ -137,30 +147,57 @@ impl Open {
         Ok(())
     }
 
-    async fn close(self) {
+    /// Looks at what the call changed. Answers what the model is to read of it besides.
+    async fn close(self) -> Option<String> {
         let Self { project, services, author, reach } = self;
         let place = Place { project: &project, services: &services };
-        let changed = match reach {
+        let (looked, done) = match reach {
             Reach::Paths(paths, turn) => {
-                let looked = look_at(place, &paths, &author).await.map(|recorded| recorded.count);
+                let looked = look_at(place, &paths, Some(&author)).await;
                 drop(turn);
-                looked
+                let is_any = looked.as_ref().is_ok_and(|recorded| recorded.count > 0);
+                (looked.map(drop), Done { is_any, ..Done::default() })
             }
-            Reach::All => {
+            Reach::All(command) => {
                 let turn = take_turn(place).await;
-                let looked = look_at_all(place, &author).await.map(|looked| looked.count);
-                project.kept.files.commands.fetch_sub(1, Ordering::AcqRel);
+                // It runs still: what is found is its work, or that of others that run, too.
+                let looked = look_at_all(place, None).await;
+                let done = command.done();
+                drop(command);
                 drop(turn);
-                looked
+                (looked.map(drop), done)
             }
         };
-        match changed {
-            Ok(0) => {}
-            Ok(_) => tell_difference(place, &author).await,
+        if let Err(error) = looked {
             // The next look finds it, as a change from outside.
-            Err(error) => tracing::warn!(%error, "what a tool changed could not be recorded"),
+            tracing::warn!(%error, "what a tool changed could not be recorded");
         }
+        if done.is_any {
+            tell_difference(place, &author).await;
+        }
+        despite_locks(&project, &author, done).await
     }
+}
+
+/// What the model reads of files that a command changed although others had locks on them.
+async fn despite_locks(project: &ProjectHandle, author: &Author, done: Done) -> Option<String> {
+    let mut met = done.despite_locks;
+    // What several commands share may have met the lock of one of those for whom they ran.
+    met.retain(|(_, owner)| author.by.as_ref() != Some(owner));
+    if met.is_empty() {
+        return None;
+    }
+    let mut named = Vec::new();
+    for (path, owner) in met.iter().take(LOCKS_NAMED_MAX) {
+        named.push(format!("`{path}`, locked by {}", name_of(project, owner).await));
+    }
+    if met.len() > LOCKS_NAMED_MAX {
+        named.push(format!("and {} more", met.len() - LOCKS_NAMED_MAX));
+    }
+    let named = named.join("; ");
+    Some(format!(
+        "\n[files were changed that others may be working on, which a lock says: {named}]"
+    ))
 }
 
 /// A path of a draft as it is recorded.

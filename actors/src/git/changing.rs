@@ -203,12 +203,12 @@ impl Repository<'_> {
     /// Runs what changes files, between two looks at them. The caller has the turn.
     pub(super) async fn change(&self, by: &User, run: Run) -> Result<(), ApiError> {
         let place = self.place();
-        look_at_all(place, &Author::OUTSIDE).await?;
+        look_at_all(place, None).await?;
         // A merge names each file that both sides changed; to read no further would end it in the middle.
         let ran = Run { output_max: SAID_BYTES_MAX, ..run }.within(self.sandbox).await;
         crash_point(CrashPoint::GitWorked);
         // Whatever came of it.
-        look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await?;
+        look_at_all(place, Some(&Author::user(by.id.clone(), FileSource::Api))).await?;
         let ran = ran?.worked()?;
         if ran.is_cut { Err(super::broken("git said more than is read")) } else { Ok(()) }
     }

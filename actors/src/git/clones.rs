@@ -217,6 +217,6 @@ impl Repository<'_> {
             }
         }
         let author = Author::user(git.by.clone(), FileSource::Api);
-        look_at_all(self.place(), &author).await.map(drop)
+        look_at_all(self.place(), Some(&author)).await.map(drop)
     }
 }

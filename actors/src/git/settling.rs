@@ -369,7 +369,7 @@ impl Repository<'_> {
         worked: Worked<T>,
     ) -> Result<(), ApiError> {
         let (place, project) = (self.place(), self.project);
-        look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await?;
+        look_at_all(place, Some(&Author::user(by.id.clone(), FileSource::Api))).await?;
         let command = note(&project.id, action, by, &worked, place.now())?;
         let context = WriteContext { idempotency: work.key.clone(), ..WriteContext::default() };
         let noted = record(&self.node.root, command, context).await;
@@ -409,7 +409,7 @@ impl Repository<'_> {
         let nothing = self.nothing().await?;
         let old = old.unwrap_or(&nothing);
         let place = self.place();
-        look_at_all(place, &Author::OUTSIDE).await?;
+        look_at_all(place, None).await?;
         let lists = async |arguments: &[&str]| {
             let ran = self.look(arguments, LISTS_BYTES_MAX).await?.worked()?;
             Ok::<_, ApiError>(parse::paths(&ran.output))
@@ -450,7 +450,7 @@ impl Repository<'_> {
             run.within(self.sandbox).await?.worked()?;
         }
         self.ask(&["read-tree", "-m", "-u", new, old]).await?;
-        look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await.map(drop)
+        look_at_all(place, Some(&Author::user(by.id.clone(), FileSource::Api))).await.map(drop)
     }
 }
 

@@ -159,6 +159,7 @@ impl Orchestrator {
             session_id: Some(self.session_id()),
             run_id: Some(self.run_id()),
             message_id: Some(self.assignment.answer_id.clone()),
+            shared: Vec::new(),
         }
     }
 

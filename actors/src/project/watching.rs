@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_store::project::Author;
 use iris_workspace::{Changes, Watcher};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -140,7 +139,7 @@ impl Watched {
         if !project.kept.files.has_commands() {
             let looked = async {
                 let _turn = take_turn(place).await?;
-                look_at_all(place, &Author::OUTSIDE).await
+                look_at_all(place, None).await
             };
             if let Err(error) = looked.await {
                 tracing::warn!(%error, "the files of a project could not be looked at");
@@ -163,7 +162,7 @@ impl Watched {
         let place = Place { project, services: &self.services };
         let looked = async {
             let _turn = take_turn(place).await?;
-            look_at(place, &paths, &Author::OUTSIDE).await
+            look_at(place, &paths, None).await
         };
         if let Err(error) = looked.await {
             tracing::warn!(%error, "files of a project could not be looked at");

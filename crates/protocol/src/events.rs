@@ -9,9 +9,9 @@ use crate::{
     BudgetExceeded, CaptureEnd, ChangedFile, ChangedSince, CompactionPart, FileLock, FileSource,
     FinishReason, GitAction, InvitationId, McpServer, McpState, Member, Message, MessageId, PartId,
     PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
-    QueueReason, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot,
-    SnapshotId, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId,
-    ToolState, UnlockReason, Unread, Usage, UsageTotals, UserId,
+    QueueReason, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    SkippedFile, Snapshot, SnapshotId, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool,
+    ToolCallId, ToolId, ToolState, UnlockReason, Unread, Usage, UsageTotals, UserId,
 };
 
 /// A row of the table of events.
@@ -162,6 +162,9 @@ events! {
         files: Vec<ChangedFile>,
         /// By path, the first 500: files that somebody else changed since, which stayed as they were.
         changed_since: Vec<ChangedSince>,
+        /// By path, the first 500: files that could not be put back, which stayed as they were.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<SkippedFile>,
     }
     /// A revert was undone: messages and files are what they were before it.
     SessionUnreverted = "session.unreverted" Durable [Session] {
@@ -177,6 +180,9 @@ events! {
         files: Vec<ChangedFile>,
         /// By path, the first 500: files that somebody changed since, which stayed as they were.
         changed_since: Vec<ChangedSince>,
+        /// By path, the first 500: files that could not be put back, which stayed as they were.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<SkippedFile>,
     }
     /// Models are told a summary in place of what came before it, from here on.
     SessionCompacted = "session.compacted" Durable [Session] {
@@ -628,6 +634,9 @@ events! {
         session_id: Option<SessionId>,
         /// Where the change came from.
         source: FileSource,
+        /// The user who had a lock on it then, where a command of somebody else changed it all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        despite_lock_of: Option<UserId>,
     }
     /// A file was changed.
     FileUpdated = "file.updated" Durable [Project] {
@@ -643,6 +652,9 @@ events! {
         session_id: Option<SessionId>,
         /// Where the change came from.
         source: FileSource,
+        /// The user who had a lock on it then, where a command of somebody else changed it all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        despite_lock_of: Option<UserId>,
     }
     /// A file is gone.
     FileDeleted = "file.deleted" Durable [Project] {
@@ -658,6 +670,9 @@ events! {
         session_id: Option<SessionId>,
         /// Where the change came from.
         source: FileSource,
+        /// The user who had a lock on it then, where a command of somebody else changed it all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        despite_lock_of: Option<UserId>,
     }
     /// A file has another path.
     FileMoved = "file.moved" Durable [Project] {
@@ -675,6 +690,9 @@ events! {
         session_id: Option<SessionId>,
         /// Where the change came from.
         source: FileSource,
+        /// The user who had a lock on it then, where a command of somebody else changed it all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        despite_lock_of: Option<UserId>,
     }
     /// Many files changed at once: instead of an event for each of them.
     FileChanged = "file.changed" Durable [Project] {

@@ -69,8 +69,33 @@ pub struct FileVersion {
     /// The path that it had before, where it was moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// The user who had a lock on it then, where a command of somebody else changed it all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub despite_lock_of: Option<UserId>,
     /// Milliseconds since 1970 UTC.
     pub at: i64,
+}
+
+/// A file that stays as it is while others are put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedFile {
+    /// Relative to the project's directory, with `/`.
+    pub path: String,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why a file stays as it is while others are put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SkipReason {
+    /// What it is to hold is not kept, or what it holds: that would be lost.
+    ContentNotKept,
+    /// Nobody writes there through Iris: it is below `.iris`.
+    ProtectedPath,
+    /// It has a second name (hard link), and is not written for that.
+    HardLinked,
 }
 
 /// What a lock is on.
@@ -346,6 +371,10 @@ payloads! {
         /// Whether to delete a directory with all that is below it; not when absent.
         #[serde(default)]
         recursive: Option<bool>,
+        /// Whether files below the directory that have no version, because `.gitignore` files leave them out,
+        /// go with it for good; when absent or `false`, one such file has it refused.
+        #[serde(default)]
+        unversioned: Option<bool>,
         /// The version of the file that the caller knows; another one is refused.
         #[serde(default)]
         version: Option<u64>,
@@ -356,6 +385,16 @@ payloads! {
         versions: Vec<FileVersion>,
         /// How many there are.
         count: u64,
+    }
+    /// What was put back.
+    FilesRestored {
+        /// The new versions, at most 100 of them.
+        versions: Vec<FileVersion>,
+        /// How many there are.
+        count: u64,
+        /// By path, the first 500: files that stay as they are.
+        #[serde(default)]
+        skipped: Vec<SkippedFile>,
     }
     /// Looks for files by what they are called or by what stands in them.
     FileSearch {
@@ -527,6 +566,10 @@ payloads! {
     SnapshotRestore {
         /// The snapshot.
         snapshot_id: SnapshotId,
+        /// Whether files stay as they are of which the content is not kept, then or now; when absent or
+        /// `false`, one such file has all of it refused.
+        #[serde(default)]
+        skip_unkept: Option<bool>,
     }
     /// Compares the files before a run with what it made of them.
     RunDiff {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ChangedFile, FileSource, MessageId, SessionId, UserId};
+use crate::{ChangedFile, FileSource, MessageId, SessionId, SkippedFile, UserId};
 
 /// Undoes a turn and all that follows it: the messages are superseded, and the files that its runs changed are
 /// what they were before it. All of it, or nothing.
@@ -17,8 +17,8 @@ pub struct SessionRevert {
     /// Whether to say only what would become of it; `false` when absent.
     #[serde(default)]
     pub dry_run: Option<bool>,
-    /// Whether files that somebody else changed since stay as they are; when absent or `false`, one such
-    /// file has all of it refused.
+    /// Whether files that somebody else changed since stay as they are, and those of which the content is not
+    /// kept, before or now; when absent or `false`, one such file has all of it refused.
     #[serde(default)]
     pub skip_changed: Option<bool>,
 }
@@ -32,8 +32,8 @@ pub struct SessionUnrevert {
     /// Whether to say only what would become of it; `false` when absent.
     #[serde(default)]
     pub dry_run: Option<bool>,
-    /// Whether files that somebody changed since stay as they are; when absent or `false`, one such file has
-    /// all of it refused.
+    /// Whether files that somebody changed since stay as they are, and those of which the content is not
+    /// kept, before or now; when absent or `false`, one such file has all of it refused.
     #[serde(default)]
     pub skip_changed: Option<bool>,
 }
@@ -57,6 +57,9 @@ pub struct RevertOutcome {
     /// By path, the first 500: files that somebody else changed since, which stay as they are.
     #[serde(default)]
     pub changed_since: Vec<ChangedSince>,
+    /// By path, the first 500: files that cannot be put back, which stay as they are.
+    #[serde(default)]
+    pub skipped: Vec<SkippedFile>,
 }
 
 /// A file that somebody else changed since.

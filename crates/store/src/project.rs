@@ -137,6 +137,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../migrations/project/0009_uploads.sql"),
     include_str!("../migrations/project/0010_reading_and_captures.sql"),
     include_str!("../migrations/project/0011_provider_data_of_keys.sql"),
+    include_str!("../migrations/project/0012_shared_versions.sql"),
 ];
 
 /// The open database of a project.

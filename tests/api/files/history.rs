@@ -169,7 +169,8 @@ async fn a_directory_is_moved_and_deleted_with_the_history_of_its_files() {
     assert_eq!((here.version, here.change), (2, FileChange::Deleted));
 
     let delete = async |path: &str, recursive| {
-        let request = FileDelete { path: path.to_owned(), recursive, version: None };
+        let request =
+            FileDelete { path: path.to_owned(), recursive, unversioned: None, version: None };
         ann.client.call(Some(&project), request).await
     };
     let full = refusal(delete("new", None).await);
@@ -180,6 +181,37 @@ async fn a_directory_is_moved_and_deleted_with_the_history_of_its_files() {
     ann.client.call(Some(&project), restore).await.unwrap();
     assert_eq!(std::fs::read_to_string(files.join("new/place/a.txt")).unwrap(), "a");
     assert_eq!(refusal(delete("none", None).await).code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_directory_is_not_deleted_with_files_that_nobody_could_put_back() {
+    let (_app, ann, project, files) = scene().await;
+    ann.client.file_put(&project, ".gitignore", ".env\n").await.unwrap();
+    ann.client.file_put(&project, "dir/a.txt", "a").await.unwrap();
+    std::fs::write(files.join("dir/.env"), "secret").unwrap();
+    let (from, to) = ("dir".to_owned(), "new".to_owned());
+    let request = FileMove { from, to, overwrite: None, version: None };
+    ann.client.call(Some(&project), request).await.unwrap();
+    assert_eq!(std::fs::read_to_string(files.join("new/.env")).unwrap(), "secret");
+    let delete = async |unversioned| {
+        let path = "new".to_owned();
+        let request = FileDelete { path, recursive: Some(true), unversioned, version: None };
+        ann.client.call(Some(&project), request).await
+    };
+    let refused = refusal(delete(None).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Conflict, "unversioned_files"));
+    assert_eq!(refused.details["paths"], json!(["new/.env"]));
+    assert!(files.join("new/.env").exists() && files.join("new/a.txt").exists());
+    let path = format!("/v1/projects/{project}/files?path=new&recursive=true&unversioned=true");
+    let gone = ann.rest("DELETE", &path, None).await;
+    assert_eq!((gone.status, &gone.json["data"]["count"]), (200, &json!(1)), "{gone:?}");
+    assert!(!files.join("new").exists());
+    // One that has a version can be put back.
+    std::fs::create_dir(files.join("dir")).unwrap();
+    ann.client.file_put(&project, "dir/.env", "secret").await.unwrap();
+    let path = "dir".to_owned();
+    let request = FileDelete { path, recursive: Some(true), unversioned: None, version: None };
+    assert_eq!(ann.client.call(Some(&project), request).await.unwrap().count, 1);
 }
 
 #[tokio::test]

@@ -134,7 +134,8 @@ async fn a_database_is_listed_moved_and_deleted_as_a_directory_is() {
     assert_eq!(read(&ann, &project, "src.txt").await.as_deref(), Some("c.txt"));
 
     let delete = async |path: &str, recursive| {
-        let request = FileDelete { path: path.to_owned(), recursive, version: None };
+        let request =
+            FileDelete { path: path.to_owned(), recursive, unversioned: None, version: None };
         ann.client.call(Some(&project), request).await
     };
     assert_eq!(code_of(&refusal(delete("new", None).await)).1, "not_empty");
@@ -170,7 +171,12 @@ async fn a_database_goes_back_to_a_snapshot_at_once() {
     let first = ann.client.call(Some(&project), SnapshotCreate {}).await.unwrap().snapshot;
     assert_eq!((first.file_count, first.complete), (2, true));
     put(&ann, &project, "a.txt", "a1\na2\n").await;
-    let gone = FileDelete { path: "dir".to_owned(), recursive: Some(true), version: None };
+    let gone = FileDelete {
+        path: "dir".to_owned(),
+        recursive: Some(true),
+        unversioned: None,
+        version: None,
+    };
     ann.client.call(Some(&project), gone).await.unwrap();
     put(&ann, &project, "new/c.txt", "c").await;
     let diff = SnapshotDiff { snapshot_id: first.id.clone(), to: None };
@@ -186,7 +192,7 @@ async fn a_database_goes_back_to_a_snapshot_at_once() {
     let diff = ann.client.call(Some(&project), diff).await.unwrap();
     assert_eq!((diff.insertions, diff.deletions), (Some(1), Some(0)));
 
-    let restore = SnapshotRestore { snapshot_id: first.id };
+    let restore = SnapshotRestore { snapshot_id: first.id, skip_unkept: None };
     assert_eq!(ann.client.call(Some(&project), restore.clone()).await.unwrap().count, 3);
     assert_eq!(paths(&ann, &project, list(None, 9)).await, ["a.txt", "dir", "dir/b.txt"]);
     assert_eq!(read(&ann, &project, "a.txt").await.as_deref(), Some("a1\n"));
@@ -424,7 +430,8 @@ async fn quotas_count_the_files_that_are_in_a_database() {
     let script = "call write {\"path\": \"c.txt\", \"content\": \"1\"}\nstep\nsay so be it";
     let (state, error) = outcome(&mut talk, script).await;
     assert!(state == ToolState::Error && error.contains("files_quota"), "{error}");
-    let gone = FileDelete { path: "b.txt".to_owned(), recursive: None, version: None };
+    let gone =
+        FileDelete { path: "b.txt".to_owned(), recursive: None, unversioned: None, version: None };
     ann.client.call(Some(&project), gone).await.unwrap();
     put(&ann, &project, "c.txt", "123456789").await;
     assert_eq!(paths(&ann, &project, list(None, 1)).await, ["a.txt", "c.txt"]);

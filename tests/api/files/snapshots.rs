@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use iris_protocol::{
     ErrorCode, FileChange, FileLockTake, FileRead, PermissionAction, PermissionCreate, ProjectId,
-    Role, RunStatus, SnapshotCreate, SnapshotDiff, SnapshotId, SnapshotList, SnapshotRestore,
+    Role, RunStatus, SessionRevert, SkipReason, SnapshotCreate, SnapshotDiff, SnapshotId,
+    SnapshotList, SnapshotRestore,
 };
 use iris_testkit::Person;
 
@@ -39,7 +40,7 @@ async fn the_files_go_back_to_a_snapshot_and_from_there_to_where_they_were() {
     assert_eq!(differs, expected);
     let second = call(SnapshotCreate {}).await.unwrap().snapshot;
     let restore = async |id: &SnapshotId| {
-        let request = SnapshotRestore { snapshot_id: id.clone() };
+        let request = SnapshotRestore { snapshot_id: id.clone(), skip_unkept: None };
         ann.client.call(Some(&project), request).await
     };
     assert_eq!(restore(&first.id).await.unwrap().count, 3);
@@ -82,7 +83,7 @@ async fn a_run_that_changes_files_is_preceded_by_one_snapshot_and_others_by_none
     let snapshots = ann.client.call(Some(&project), list).await.unwrap().snapshots;
     assert_eq!(snapshots.len(), 1);
     assert_eq!(snapshots[0].run_id.as_ref(), Some(&run));
-    let request = SnapshotRestore { snapshot_id: snapshots[0].id.clone() };
+    let request = SnapshotRestore { snapshot_id: snapshots[0].id.clone(), skip_unkept: None };
     ann.client.call(Some(&project), request).await.unwrap();
     assert_eq!(std::fs::read_to_string(files.join("a.txt")).unwrap(), "before");
 }
@@ -100,7 +101,7 @@ async fn f12_a_restore_that_cannot_be_whole_changes_nothing() {
     ann.client.file_put(&project, "a.txt", "a2").await.unwrap();
     ann.client.file_put(&project, "b.txt", "b2").await.unwrap();
     let restore = async || {
-        let request = SnapshotRestore { snapshot_id: first.id.clone() };
+        let request = SnapshotRestore { snapshot_id: first.id.clone(), skip_unkept: None };
         refusal(ann.client.call(Some(&project), request).await)
     };
     let unchanged = || {
@@ -134,6 +135,81 @@ async fn f12_a_restore_that_cannot_be_whole_changes_nothing() {
     assert_eq!(code_of(&refused), (ErrorCode::ProjectCorrupt, "blob_corrupt"));
     assert_eq!(refused.details["hash"].as_str().unwrap().len(), 64);
     unchanged();
+}
+
+#[tokio::test]
+async fn a_restore_destroys_nothing_that_is_not_kept() {
+    let (_app, ann, project, files) = scene().await;
+    for path in ["small.txt", "grown.txt", "shrunk.bin"] {
+        ann.client.file_put(&project, path, "before").await.unwrap();
+    }
+    let large = |path: &str| {
+        std::fs::File::create(files.join(path)).unwrap().set_len(17 * 1024 * 1024).unwrap();
+    };
+    large("shrunk.bin");
+    let made = ann.client.call(Some(&project), SnapshotCreate {}).await.unwrap().snapshot;
+    std::fs::write(files.join("small.txt"), "after").unwrap();
+    std::fs::write(files.join("shrunk.bin"), "after").unwrap();
+    large("grown.txt");
+    large("new.bin");
+    let request = |skip_unkept| SnapshotRestore { snapshot_id: made.id.clone(), skip_unkept };
+    let refused = refusal(ann.client.call(Some(&project), request(None)).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Conflict, "content_not_kept"));
+    let paths = ["grown.txt", "new.bin", "shrunk.bin"];
+    assert_eq!(refused.details["paths"], serde_json::json!(paths));
+    let read = |path: &str| std::fs::read_to_string(files.join(path)).unwrap();
+    assert_eq!((read("small.txt"), read("shrunk.bin")), ("after".into(), "after".into()));
+    let done = ann.client.call(Some(&project), request(Some(true))).await.unwrap();
+    let skipped: Vec<_> = done.skipped.iter().map(|it| (&*it.path, it.reason)).collect();
+    assert_eq!(skipped, paths.map(|path| (path, SkipReason::ContentNotKept)));
+    assert_eq!((read("small.txt"), read("shrunk.bin")), ("before".into(), "after".into()));
+    for path in ["grown.txt", "new.bin"] {
+        assert_eq!(std::fs::metadata(files.join(path)).unwrap().len(), 17 * 1024 * 1024);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_may_change_holds_up_no_restore() {
+    let (app, ann, project, files) = scene().await;
+    let mut talk = ann.conversation_in(&project).await;
+    allow(&talk, "edit").await;
+    std::fs::create_dir_all(files.join(".iris/agents")).unwrap();
+    std::fs::write(files.join(".iris/agents/x.md"), "one").unwrap();
+    ann.client.file_put(&project, "a.txt", "a1").await.unwrap();
+    ann.client.file_put(&project, "b.txt", "b1").await.unwrap();
+    let made = ann.client.call(Some(&project), SnapshotCreate {}).await.unwrap().snapshot;
+    std::fs::write(files.join(".iris/agents/x.md"), "two").unwrap();
+    std::fs::write(files.join(".iris/agents/y.md"), "new").unwrap();
+    let write = |path: &str| {
+        let call = format!("{{\"path\": \"{path}\", \"content\": \"2\"}}");
+        format!("call read {{\"path\": \"{path}\"}}\nstep\ncall write {call}\nstep\n")
+    };
+    let sent = talk.send_message(&format!("{}{}say done", write("a.txt"), write("b.txt"))).await;
+    assert_eq!(talk.run_ended(&sent.run_id).await, RunStatus::Completed);
+    std::fs::hard_link(files.join("b.txt"), app.data_dir().join("second-name")).unwrap();
+    let read = |path: &str| std::fs::read_to_string(files.join(path)).unwrap();
+
+    let (session_id, message_id) = (talk.session.clone(), sent.message_id);
+    let undo = SessionRevert { session_id, message_id, dry_run: Some(true), skip_changed: None };
+    let would = talk.call(undo.clone()).await.unwrap();
+    let done = talk.call(SessionRevert { dry_run: None, ..undo }).await.unwrap();
+    for outcome in [would, done] {
+        let skipped: Vec<_> = outcome.skipped.iter().map(|it| (&*it.path, it.reason)).collect();
+        assert_eq!((skipped, outcome.file_count), (vec![("b.txt", SkipReason::HardLinked)], 1));
+    }
+    assert_eq!((read("a.txt"), read("b.txt")), ("a1".into(), "2".into()));
+
+    std::fs::write(files.join("a.txt"), "a3").unwrap();
+    let request = SnapshotRestore { snapshot_id: made.id, skip_unkept: None };
+    let done = ann.client.call(Some(&project), request).await.unwrap();
+    let skipped: Vec<_> = done.skipped.iter().map(|it| (&*it.path, it.reason)).collect();
+    let expected = [
+        (".iris/agents/x.md", SkipReason::ProtectedPath),
+        (".iris/agents/y.md", SkipReason::ProtectedPath),
+        ("b.txt", SkipReason::HardLinked),
+    ];
+    assert_eq!((skipped.as_slice(), done.count), (expected.as_slice(), 1));
+    assert_eq!((read("a.txt"), read(".iris/agents/x.md")), ("a1".into(), "two".into()));
 }
 
 const PATHS: usize = 24;
@@ -184,7 +260,10 @@ async fn f12_writes_while_files_are_put_back_come_before_it_or_after_it() {
         let restores = async {
             for round in 0..ROUNDS {
                 let snapshot_id = snapshots[round % 2].0.clone();
-                let done = ann.client.call(Some(&project), SnapshotRestore { snapshot_id }).await;
+                let done = ann
+                    .client
+                    .call(Some(&project), SnapshotRestore { snapshot_id, skip_unkept: None })
+                    .await;
                 assert!(done.unwrap().count > 0);
             }
             is_over.store(true, Ordering::Relaxed);

@@ -42,7 +42,7 @@ pub(super) async fn files(player: &Player<'_>, project: &ProjectId) {
     };
     player.insist("upload.commit", send).await;
     let restore = async || {
-        let request = SnapshotRestore { snapshot_id: snapshot_id.clone() };
+        let request = SnapshotRestore { snapshot_id: snapshot_id.clone(), skip_unkept: None };
         Ok(client.call(id, request).await?)
     };
     player.insist("snapshot.restore", restore).await;

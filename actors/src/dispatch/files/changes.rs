@@ -11,7 +11,7 @@ use iris_store::project::{ReleaseLock, TakeLock, file_of};
 use iris_workspace::RelPath;
 
 use super::{Done, Grant, done, refused, stored};
-use crate::files::{self, By, Edit, Move, Place, Recorded, Restore};
+use crate::files::{self, By, Delete, Edit, Move, Place, Recorded, Restore};
 use crate::project::{IsPresent, ProjectHandle};
 use crate::supervision::AskError;
 use crate::{Node, write as commit};
@@ -68,9 +68,10 @@ pub(in crate::dispatch) async fn delete(
 ) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
     let place = Place { project: &project, services: &node.services };
-    let FileDelete { path, recursive, version } = request;
-    let recursive = recursive.unwrap_or(false);
-    all(files::delete(place, by(grant, context)?, &path, recursive, version).await?)
+    let FileDelete { path, recursive, unversioned, version } = request;
+    let (recursive, unversioned) = (recursive.unwrap_or(false), unversioned.unwrap_or(false));
+    let delete = Delete { path, recursive, unversioned, version };
+    all(files::delete(place, by(grant, context)?, delete).await?)
 }
 
 pub(in crate::dispatch) async fn restore(

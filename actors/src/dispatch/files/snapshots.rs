@@ -1,11 +1,11 @@
 //! Keeping the files as they are, and going back.
 
 use iris_protocol::{
-    ApiError, FileSource, FilesChanged, SnapshotDiff, SnapshotDifference, SnapshotList,
+    ApiError, FileSource, FilesRestored, SnapshotDiff, SnapshotDifference, SnapshotList,
     SnapshotPayload, SnapshotRestore,
 };
 use iris_store::WriteContext;
-use iris_store::project::{Author, CreateSnapshot};
+use iris_store::project::{Author, CreateSnapshot, RecordedFiles};
 
 use super::{Done, Grant, done, stored};
 use crate::Node;
@@ -59,7 +59,9 @@ pub(in crate::dispatch) async fn restore(
     let project = grant.project(node).await?;
     let place = Place { project: &project, services: &node.services };
     let by = By { user: grant.user_id()?.clone(), context };
-    let restored = restore_snapshot(place, by, request.snapshot_id).await?;
-    let changed = FilesChanged { versions: restored.files.versions, count: restored.files.count };
-    Ok(done(changed)?.at(restored.seq, restored.replayed))
+    let SnapshotRestore { snapshot_id, skip_unkept } = request;
+    let skip_unkept = skip_unkept.unwrap_or(false);
+    let restored = restore_snapshot(place, by, snapshot_id, skip_unkept).await?;
+    let RecordedFiles { versions, count, skipped, .. } = restored.files;
+    Ok(done(FilesRestored { versions, count, skipped })?.at(restored.seq, restored.replayed))
 }

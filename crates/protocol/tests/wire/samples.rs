@@ -12,10 +12,10 @@ use iris_protocol::{
     MessageId, MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
     PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
     Question, QuestionId, QuestionItem, QuestionOption, QuestionState, QueueReason, Remember, Role,
-    Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot,
-    SnapshotId, SnapshotKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo,
-    TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
-    UnlockReason, Unread, Usage, UsageTotals, UserId,
+    Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus,
+    SkipReason, SkippedFile, Snapshot, SnapshotId, SnapshotKind, SubtaskPart, SubtaskState,
+    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId,
+    ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Unread, Usage, UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -448,6 +448,10 @@ fn session_events() -> Vec<Event> {
                 by: Some(user_id()),
                 session_id: Some(session_id()),
             }],
+            skipped: vec![SkippedFile {
+                path: "a/d.bin".to_owned(),
+                reason: SkipReason::ContentNotKept,
+            }],
         },
         Event::SessionUnreverted {
             session_id: session_id(),
@@ -456,6 +460,10 @@ fn session_events() -> Vec<Event> {
             file_count: 0,
             files: Vec::new(),
             changed_since: Vec::new(),
+            skipped: vec![SkippedFile {
+                path: ".iris/agents/a.md".to_owned(),
+                reason: SkipReason::ProtectedPath,
+            }],
         },
         Event::SessionCompacted {
             session_id: session_id(),
@@ -701,6 +709,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileUpdated {
             path: "a/b.txt".to_owned(),
@@ -708,6 +717,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileDeleted {
             path: "a/b.txt".to_owned(),
@@ -715,6 +725,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileMoved {
             path: "a/b.txt".to_owned(),
@@ -723,6 +734,7 @@ fn file_events() -> Vec<Event> {
             by: Some(user_id()),
             session_id: Some(session_id()),
             source: FileSource::Tool,
+            despite_lock_of: Some(user_id()),
         },
         Event::FileChanged {
             count: 200,

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use iris_protocol::limits::{FILE_EVENTS_AT_ONCE_MAX, FILE_VERSIONS_TOLD_MAX};
 use iris_protocol::{
-    ChangedFile, Event, File, FileChange, FileSource, FileType, FileVersion, MessageId,
-    RevertOutcome, RunId, SessionId, UserId,
+    ChangedFile, Event, File, FileChange, FileSource, FileType, FileVersion, LockScope, MessageId,
+    RevertOutcome, RunId, SessionId, SkippedFile, UserId,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use crate::{Command, StoreError, WhenFull, WriteTx};
 
 pub use history::{ChangedPath, FileAt, FileBetween, KnownFile};
 pub(super) use history::{
-    changed_by, content, file_at, known, known_after, newest, one, page, runs_below,
+    changed_by, content, file_at, known, known_after, newest, one, page, runs_below, shared_by,
 };
 pub(super) use locks::all as all_locks;
 pub use locks::{EndLocks, EndLocksOf, ReleaseLock, TakeLock, locked_for_others};
@@ -55,8 +55,9 @@ const ADOPT: &str = "UPDATE file_versions SET blob = ?3
      WHERE path = ?1 AND version = ?2 AND blob IS NULL";
 const INSERT: &str =
     "INSERT INTO file_versions (path, version, change, size, hash, blob, mode, source,
-       caused_by, session_id, run_id, message_id, from_path, at)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+       caused_by, session_id, run_id, message_id, from_path, despite_lock_of, at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+const SHARE: &str = "INSERT INTO shared_versions (run_id, path, version) VALUES (?1, ?2, ?3)";
 const END_LAST: &str = "UPDATE file_versions SET until = ?3
      WHERE path = ?1 AND version = ?2 AND until IS NULL";
 const DROP_OLD: &str = "DELETE FROM file_versions WHERE path = ?1 AND version <= ?2
@@ -76,6 +77,9 @@ pub struct Author {
     pub run_id: Option<RunId>,
     /// The answer of that run.
     pub message_id: Option<MessageId>,
+    /// The runs one of which it was, where nobody knows which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<RunId>,
 }
 
 impl Author {
@@ -86,6 +90,7 @@ impl Author {
         session_id: None,
         run_id: None,
         message_id: None,
+        shared: Vec::new(),
     };
 
     /// A user who does it themselves.
@@ -158,7 +163,7 @@ pub struct RecordFiles {
 }
 
 /// What was recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedFiles {
     /// The new versions, the first [`FILE_VERSIONS_TOLD_MAX`] of them.
     pub versions: Vec<FileVersion>,
@@ -167,6 +172,12 @@ pub struct RecordedFiles {
     /// What became of turns of a session with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted: Option<RevertOutcome>,
+    /// What stayed as it was, where files were put back to a snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+    /// Paths that tools changed although somebody else had a lock on them, and who.
+    #[serde(skip)]
+    pub despite_locks: Vec<(String, UserId)>,
 }
 
 impl Command for RecordFiles {
@@ -180,12 +191,21 @@ impl Command for RecordFiles {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<RecordedFiles, StoreError> {
         let mut recorded = Vec::new();
         let mut count = 0_u64;
+        let mut despite_locks = Vec::new();
+        let is_tool = self.author.source == FileSource::Tool;
+        let locks = if is_tool { locks::all(tx.conn())? } else { Vec::new() };
         for found in self.found {
             if let (Some(quotas), Some(content)) = (&self.quotas, &found.content) {
                 quotas.check_file(tx.conn(), &found.path, Some(content.size))?;
             }
             let path = found.path.clone();
-            let Some(version) = record(tx, found, &self.author, self.at)? else { continue };
+            let user = self.author.by.as_ref();
+            let lock = locks::lock_besides(&locks, &path, LockScope::File, user, self.at);
+            let lock_owner = lock.map(|lock| &lock.owner_id);
+            let Some(version) = record(tx, found, &self.author, lock_owner, self.at)? else {
+                continue;
+            };
+            despite_locks.extend(lock_owner.map(|owner| (path.clone(), owner.clone())));
             let is_there = version.change != FileChange::Deleted;
             if self.keeps_all && is_there && !version.kept {
                 let message = format!("what `{path}` is to hold is not kept");
@@ -200,12 +220,12 @@ impl Command for RecordFiles {
         if !self.is_quiet {
             publish(tx, &recorded, count, &self.author, self.at)?;
         }
-        let mut reverted = None;
+        let (mut reverted, mut skipped) = (None, Vec::new());
         if let Some(end) = self.ends_restore {
-            reverted = snapshots::end_restore(tx, end, &self.author, self.at)?;
+            (reverted, skipped) = snapshots::end_restore(tx, end, &self.author, self.at)?;
         }
         recorded.truncate(FILE_VERSIONS_TOLD_MAX);
-        Ok(RecordedFiles { versions: recorded, count, reverted })
+        Ok(RecordedFiles { versions: recorded, count, reverted, skipped, despite_locks })
     }
 }
 
@@ -266,6 +286,7 @@ fn record(
     tx: &WriteTx<'_>,
     found: FoundFile,
     author: &Author,
+    lock_owner: Option<&UserId>,
     at: i64,
 ) -> Result<Option<FileVersion>, StoreError> {
     let conn = tx.conn();
@@ -277,8 +298,8 @@ fn record(
         if known.is_none() {
             return Ok(None);
         }
-        let version =
-            append(conn, author, at, New { path: &path, content: None, from: None, known: true })?;
+        let new = New { path: &path, content: None, from: None, known: true, lock_owner };
+        let version = append(conn, author, at, new)?;
         conn.prepare_cached("DELETE FROM files WHERE path = ?1")?.execute([&path])?;
         return Ok(Some(version));
     };
@@ -292,8 +313,8 @@ fn record(
         refresh(conn, &path, *version, &content)?;
         return Ok(None);
     }
-    let new =
-        New { path: &path, content: Some(&content), from: from.as_deref(), known: known.is_some() };
+    let (from, known) = (from.as_deref(), known.is_some());
+    let new = New { path: &path, content: Some(&content), from, known, lock_owner };
     let version = append(conn, author, at, new)?;
     let facts = content.facts;
     conn.prepare_cached(SAVE_FILE)?.execute(params![
@@ -341,6 +362,8 @@ struct New<'a> {
     from: Option<&'a str>,
     /// Whether a file was there.
     known: bool,
+    /// Who else had a lock on it.
+    lock_owner: Option<&'a UserId>,
 }
 
 fn append(
@@ -349,7 +372,7 @@ fn append(
     at: i64,
     new: New<'_>,
 ) -> Result<FileVersion, StoreError> {
-    let New { path, content, from, known } = new;
+    let New { path, content, from, known, lock_owner } = new;
     let last: u64 = queries::one(conn, LAST_VERSION, [path], |row| row.get(0))?;
     let change = match (content, from) {
         (None, _) => FileChange::Deleted,
@@ -379,9 +402,13 @@ fn append(
         author.run_id.as_ref().map(RunId::as_str),
         author.message_id.as_ref().map(MessageId::as_str),
         from,
+        lock_owner.map(UserId::as_str),
         at,
     ])?;
     let number = conn.last_insert_rowid();
+    for run in &author.shared {
+        conn.prepare_cached(SHARE)?.execute(params![run.as_str(), path, version])?;
+    }
     conn.prepare_cached(END_LAST)?.execute(params![path, last, number])?;
     Ok(FileVersion {
         path: path.to_owned(),
@@ -396,6 +423,7 @@ fn append(
         message_id: author.message_id.clone(),
         source: author.source,
         from: from.map(str::to_owned),
+        despite_lock_of: lock_owner.cloned(),
         at,
     })
 }
@@ -436,14 +464,20 @@ fn publish(
 fn event_of(version: &FileVersion) -> Event {
     let FileVersion { path, version: number, by, session_id, source, change, from, .. } =
         version.clone();
-    let version = number;
+    let (version, despite_lock_of) = (number, version.despite_lock_of.clone());
     match change {
-        FileChange::Created => Event::FileCreated { path, version, by, session_id, source },
-        FileChange::Updated => Event::FileUpdated { path, version, by, session_id, source },
-        FileChange::Deleted => Event::FileDeleted { path, version, by, session_id, source },
+        FileChange::Created => {
+            Event::FileCreated { path, version, by, session_id, source, despite_lock_of }
+        }
+        FileChange::Updated => {
+            Event::FileUpdated { path, version, by, session_id, source, despite_lock_of }
+        }
+        FileChange::Deleted => {
+            Event::FileDeleted { path, version, by, session_id, source, despite_lock_of }
+        }
         FileChange::Moved => {
             let from = from.unwrap_or_default();
-            Event::FileMoved { path, from, version, by, session_id, source }
+            Event::FileMoved { path, from, version, by, session_id, source, despite_lock_of }
         }
     }
 }
@@ -472,6 +506,7 @@ pub(super) fn version(row: &Row<'_>) -> rusqlite::Result<FileVersion> {
         message_id: optional_word(row, "message_id")?,
         source: word(row, "source")?,
         from: row.get("from_path")?,
+        despite_lock_of: optional_word(row, "despite_lock_of")?,
         at: row.get("at")?,
     })
 }

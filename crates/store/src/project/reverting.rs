@@ -158,7 +158,7 @@ fn supersede(
     tx.conn().prepare_cached(DROP)?.execute(kept)?;
     let RevertOutcome { session_id, message_id, message_count, file_count, files, .. } =
         end.outcome.clone();
-    let changed_since = end.outcome.changed_since.clone();
+    let (changed_since, skipped) = (end.outcome.changed_since.clone(), end.outcome.skipped.clone());
     let event = Event::SessionReverted {
         session_id,
         message_id,
@@ -166,6 +166,7 @@ fn supersede(
         file_count,
         files,
         changed_since,
+        skipped,
     };
     // What was interrupted is undone: there is nothing to resume.
     save_in_state(tx, &mut session, SessionState::Idle, at, by)?;
@@ -187,7 +188,7 @@ fn bring_back(
     tx.conn().prepare_cached(DELETE)?.execute([revert.number])?;
     let RevertOutcome { session_id, message_id, message_count, file_count, files, .. } =
         end.outcome.clone();
-    let changed_since = end.outcome.changed_since.clone();
+    let (changed_since, skipped) = (end.outcome.changed_since.clone(), end.outcome.skipped.clone());
     let event = Event::SessionUnreverted {
         session_id,
         message_id,
@@ -195,6 +196,7 @@ fn bring_back(
         file_count,
         files,
         changed_since,
+        skipped,
     };
     let mut session = active(tx.conn(), &end.outcome.session_id)?;
     save_in_state(tx, &mut session, revert.state, at, by)?;

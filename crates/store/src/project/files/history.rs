@@ -22,6 +22,9 @@ const PAGE: &str = "SELECT * FROM file_versions WHERE path = ?1 AND version < ?2
 const CONTENT: &str = "SELECT blob FROM file_versions WHERE path = ?1 AND version = ?2";
 const CHANGED_BY: &str = "SELECT path, min(version) AS first, max(version) AS last
      FROM file_versions WHERE run_id = ?1 GROUP BY path ORDER BY path LIMIT ?2";
+const SHARED_BY: &str = "SELECT path, min(version) AS first, max(version) AS last
+     FROM shared_versions WHERE run_id = ?1 GROUP BY path ORDER BY path LIMIT ?2";
+const RUNS_OF: &str = "SELECT run_id FROM shared_versions WHERE path = ?1 AND version = ?2";
 const RUNS_BELOW: &str = "WITH RECURSIVE below (id) AS (
        VALUES (?1)
        UNION SELECT tasks.child_run_id FROM below JOIN tasks ON tasks.run_id = below.id
@@ -168,15 +171,23 @@ pub(in crate::project) fn runs_below(
     queries::all(conn, RUNS_BELOW, params![run_id.as_str(), RUNS_BELOW_MAX], |row| row.get(0))
 }
 
-/// What runs made of each path, by path, at most `limit` of them.
+/// The runs one of which made a version, where nobody knows which.
+pub(in crate::project) fn shared_by(
+    conn: &Connection,
+    version: &FileVersion,
+) -> Result<Vec<String>, StoreError> {
+    queries::all(conn, RUNS_OF, params![version.path, version.version], |row| row.get(0))
+}
+
+/// What runs made of each path, or may have made, by path, at most `limit` of them.
 pub(in crate::project) fn changed_by(
     conn: &Connection,
     runs: &[String],
     limit: usize,
 ) -> Result<Vec<ChangedPath>, StoreError> {
     let mut paths: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for run in runs {
-        let changed = queries::all(conn, CHANGED_BY, params![run, limit], |row| {
+    for (run, sql) in runs.iter().flat_map(|run| [(run, CHANGED_BY), (run, SHARED_BY)]) {
+        let changed = queries::all(conn, sql, params![run, limit], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?))
         })?;
         for (path, first, last) in changed {

@@ -52,9 +52,20 @@ pub fn locked_for_others<'a>(
     user: &UserId,
     now: i64,
 ) -> Option<&'a FileLock> {
-    locks
-        .iter()
-        .find(|lock| lock.owner_id != *user && lock.expires_at > now && meets(lock, path, scope))
+    lock_besides(locks, path, scope, Some(user), now)
+}
+
+/// As [`locked_for_others`]; where nobody knows the user, any lock is of somebody else.
+pub(super) fn lock_besides<'a>(
+    locks: &'a [FileLock],
+    path: &str,
+    scope: LockScope,
+    user: Option<&UserId>,
+    now: i64,
+) -> Option<&'a FileLock> {
+    locks.iter().find(|lock| {
+        Some(&lock.owner_id) != user && lock.expires_at > now && meets(lock, path, scope)
+    })
 }
 
 /// Takes a lock, or has it last longer.

@@ -1,7 +1,8 @@
 //! Snapshots: moments in the order of changes, and going back to one.
 
 use iris_protocol::{
-    Event, MessageId, RevertOutcome, RunId, SessionId, Snapshot, SnapshotId, SnapshotPage, UserId,
+    Event, MessageId, RevertOutcome, RunId, SessionId, SkippedFile, Snapshot, SnapshotId,
+    SnapshotPage, UserId,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,8 @@ pub struct StoredRestore {
     pub end: RestoreEnd,
     /// How a repeat of it is known.
     pub key: Option<IdempotencyKey>,
+    /// What stays as it is, to be answered.
+    pub skipped: Vec<SkippedFile>,
 }
 
 /// What stands in the column `author`.
@@ -191,6 +194,8 @@ struct Cause {
     author: Author,
     end: RestoreEnd,
     key: Option<IdempotencyKey>,
+    #[serde(default)]
+    skipped: Vec<SkippedFile>,
 }
 
 /// Notes that several files are about to be put back: from here on all of them will be, whatever happens,
@@ -213,7 +218,7 @@ impl Command for BeginRestore {
     }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        let Some(StoredRestore { targets, author, end, key }) = self.restore else {
+        let Some(StoredRestore { targets, author, end, key, skipped }) = self.restore else {
             tx.conn().prepare_cached("DELETE FROM file_restores")?.execute([])?;
             return Ok(());
         };
@@ -225,7 +230,7 @@ impl Command for BeginRestore {
             reverting::check(tx.conn(), end)?;
         }
         let sql = "INSERT INTO file_restores (one, targets, author, at) VALUES (1, ?1, ?2, ?3)";
-        let (targets, cause) = (to_json(&targets)?, to_json(&Cause { author, end, key })?);
+        let (targets, cause) = (to_json(&targets)?, to_json(&Cause { author, end, key, skipped })?);
         tx.conn().prepare_cached(sql)?.execute(params![targets, cause, self.at])?;
         Ok(())
     }
@@ -234,8 +239,8 @@ impl Command for BeginRestore {
 /// What was begun and is not complete, if anything was.
 pub(in crate::project) fn begun(conn: &Connection) -> Result<Option<StoredRestore>, StoreError> {
     queries::first(conn, BEGUN, [], |row| {
-        let Cause { author, end, key } = json(row, "author")?;
-        Ok(StoredRestore { targets: json(row, "targets")?, author, end, key })
+        let Cause { author, end, key, skipped } = json(row, "author")?;
+        Ok(StoredRestore { targets: json(row, "targets")?, author, end, key, skipped })
     })
 }
 
@@ -251,26 +256,27 @@ pub(in crate::project) fn is_reverting(
     }))
 }
 
-/// What was being put back is. Answers what became of turns, if it was about them.
+/// What was being put back is. Answers what became of turns, if it was about them, and what stayed as it was.
 pub(super) fn end_restore(
     tx: &mut WriteTx<'_>,
     end: RestoreEnd,
     author: &Author,
     at: i64,
-) -> Result<Option<RevertOutcome>, StoreError> {
+) -> Result<(Option<RevertOutcome>, Vec<SkippedFile>), StoreError> {
     let restore = begun(tx.conn())?;
-    let count = restore.map_or(0, |restore| restore.targets.len() as u64);
+    let (count, skipped) =
+        restore.map_or((0, Vec::new()), |restore| (restore.targets.len() as u64, restore.skipped));
     tx.conn().prepare_cached("DELETE FROM file_restores")?.execute([])?;
     match end {
         RestoreEnd::Snapshot(snapshot_id) => {
             let by = author.by.clone();
             let event = Event::SnapshotRestored { snapshot_id, count, by };
             log::in_project(tx, at, author.by.as_ref(), &event)?;
-            Ok(None)
+            Ok((None, skipped))
         }
         RestoreEnd::Turns(end) => {
             reverting::end(tx, &end, author.by.as_ref(), at)?;
-            Ok(Some(end.outcome))
+            Ok((Some(end.outcome), skipped))
         }
     }
 }

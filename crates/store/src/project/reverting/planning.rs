@@ -154,11 +154,19 @@ impl Ours {
         Ok(Self { runs, ids, sessions })
     }
 
-    /// Whether a version was made by these runs, or put back in the course of an earlier revert of them.
-    fn made(&self, version: &FileVersion) -> bool {
+    /// Whether a version was made by these runs, or put back in the course of an earlier revert of them. One of
+    /// several commands has to be theirs whichever it was.
+    fn made(&self, conn: &Connection, version: &FileVersion) -> Result<bool, StoreError> {
         let by_run = version.run_id.as_ref().is_some_and(|run| self.ids.contains(run.as_str()));
         let in_session = version.session_id.as_ref().is_some_and(|id| self.sessions.contains(id));
-        by_run || (version.source == FileSource::Restore && in_session)
+        if by_run || (version.source == FileSource::Restore && in_session) {
+            return Ok(true);
+        }
+        if version.source != FileSource::Tool || version.run_id.is_some() {
+            return Ok(false);
+        }
+        let runs = files::shared_by(conn, version)?;
+        Ok(!runs.is_empty() && runs.iter().all(|run| self.ids.contains(run)))
     }
 }
 
@@ -183,7 +191,7 @@ fn path_then(
         // Of what is missing in between nobody knows who made it.
         let is_known = version.version == expected;
         let differs = last.as_ref().is_none_or(|last| !is_same(last, version));
-        if (differs && !ours.made(version)) || !is_known {
+        if !is_known || (differs && !ours.made(conn, version)?) {
             changed_since = Some(since(version));
         }
         last = Some(version.clone());
