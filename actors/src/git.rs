@@ -55,6 +55,13 @@ impl Default for GitSettings {
     }
 }
 
+/// What goes before a command whose paths have magic (gitglossary(7), "pathspec").
+const WITH_MAGIC: &str = "--no-literal-pathspecs";
+/// Paths that leave out what is being received or written, whatever the repository ignores. What people name goes
+/// beside them with [`literal`].
+const NOTHING_UNFINISHED: [&str; 2] =
+    [":(exclude,glob)**/.iris-tmp-*", ":(exclude,glob)**/.iris-tmp-*/**"];
+
 /// How long git may work where it reaches nobody.
 const LOCAL_TIME: Duration = Duration::from_mins(5);
 /// Most bytes that it may say where an answer is short.
@@ -143,6 +150,11 @@ const HEAD_BRANCH: [&str; 4] = ["symbolic-ref", "--quiet", "--short", "HEAD"];
 fn branch_of(ran: &Ran) -> Option<String> {
     let name = String::from_utf8_lossy(&ran.output).trim().to_owned();
     (ran.code == 0 && check_branch("branch", &name).is_ok()).then_some(name)
+}
+
+/// A path without magic, among others that have some.
+fn literal(path: &str) -> String {
+    format!(":(literal){path}")
 }
 
 fn no_repository() -> ApiError {
