@@ -149,7 +149,7 @@ impl Open {
             Reach::All => {
                 let turn = take_turn(place).await;
                 let looked = look_at_all(place, &author).await.map(|looked| looked.count);
-                project.kept.files.commands.fetch_sub(1, Ordering::AcqRel);
+                project.kept.files.command_ended();
                 drop(turn);
                 looked
             }
