@@ -380,6 +380,19 @@ fn every_migration_is_numbered_and_embedded() {
     assert_eq!(folders, ["migrations/project", "migrations/root"]);
 }
 
+/// A database that has run a migration never runs it again: who edits one leaves those databases behind.
+#[test]
+fn no_migration_is_edited() {
+    let listed = read("migrations/SHA256SUMS");
+    let found = files(&[".sql"]).into_iter().map(|path| {
+        let hash = iris_workspace::content_hash(read(&path).as_bytes());
+        let name = path.strip_prefix("migrations/").expect("a migration");
+        format!("{hash}  {name}\n")
+    });
+    let found: String = found.collect();
+    assert_eq!(listed, found, "add a migration in place of editing one, and its line to the list");
+}
+
 #[test]
 fn what_is_to_be_done_names_its_issue() {
     let mark = concat!("TO", "DO");

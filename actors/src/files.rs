@@ -40,7 +40,7 @@ pub(crate) use looking::{is_same, look_at, look_at_all};
 pub(crate) use placing::{Arrived, check_upload, place_all};
 pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
 pub(crate) use reverting::{Undo, Undone, undo_turns};
-pub(crate) use run_diff::{difference_of_run, tell_difference};
+pub(crate) use run_diff::{OfRun, difference_of_run, tell_difference};
 pub(crate) use storing::ProjectFiles;
 pub(crate) use tooling::ToolFiles;
 
@@ -50,12 +50,14 @@ pub(crate) struct Desk {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Commands that run now, each of which may change any file at any time.
     commands: Commands,
-    /// Whether all files were looked at once.
+    /// Whether there was a look at all files since the project was opened, so that what a later one finds is told.
     is_known: AtomicBool,
     /// Whether nothing is left that an earlier life began to put back.
     is_settled: AtomicBool,
     /// Rings when a lock is over.
     unlocked: Notify,
+    /// Rings when no command runs any more.
+    idle: Notify,
 }
 
 impl Desk {
@@ -86,6 +88,13 @@ impl Desk {
     /// Whether a command runs that may change files.
     pub(crate) fn has_commands(&self) -> bool {
         !self.commands.is_empty()
+    }
+
+    /// Waits until no command runs any more. For one caller at a time.
+    pub(crate) async fn idle(&self) {
+        while self.has_commands() {
+            self.idle.notified().await;
+        }
     }
 }
 

@@ -56,6 +56,13 @@ impl Default for GitSettings {
     }
 }
 
+/// What goes before a command whose paths have magic (gitglossary(7), "pathspec").
+const WITH_MAGIC: &str = "--no-literal-pathspecs";
+/// Paths that leave out what is being received or written, whatever the repository ignores. What people name goes
+/// beside them with [`literal`].
+const NOTHING_UNFINISHED: [&str; 2] =
+    [":(exclude,glob)**/.iris-tmp-*", ":(exclude,glob)**/.iris-tmp-*/**"];
+
 /// How long git may work where it reaches nobody.
 const LOCAL_TIME: Duration = Duration::from_mins(5);
 /// Most bytes that it may say where an answer is short.
@@ -145,6 +152,11 @@ fn branch_of(ran: &Ran) -> Option<String> {
     let text = String::from_utf8_lossy(&ran.output);
     let name = text.trim().strip_prefix("refs/heads/")?;
     (ran.code == 0 && check_branch("branch", name).is_ok()).then(|| name.to_owned())
+}
+
+/// A path without magic, among others that have some.
+fn literal(path: &str) -> String {
+    format!(":(literal){path}")
 }
 
 fn no_repository() -> ApiError {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use iris_protocol::{ApiError, ApprovalState, ErrorCode, RunStatus};
-use iris_store::project::OpenWork;
+use iris_store::project::{OpenWork, ProjectUsage};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
 use prometheus_client::metrics::counter::Counter;
@@ -105,6 +105,7 @@ pub struct Metrics {
     approvals_waiting: Gauge,
     questions_waiting: Gauge,
     approvals_resolved: Family<StateLabel, Counter>,
+    held: Held,
     models: model::Counters,
     tools: tool::Counters,
 }
@@ -112,6 +113,26 @@ pub struct Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// How much the open projects hold.
+struct Held {
+    rows: Gauge,
+    bytes: Gauge,
+    files: Gauge,
+    file_bytes: Gauge,
+}
+
+impl Held {
+    fn new(r: &mut Registry) -> Self {
+        let mut gauge = |name, help| add(r, name, help, Gauge::default());
+        Self {
+            rows: gauge("iris_project_rows", "Messages and their parts, in open projects"),
+            bytes: gauge("iris_project_bytes", "Bytes of the databases of open projects"),
+            files: gauge("iris_project_files", "Files that are known, of open projects"),
+            file_bytes: gauge("iris_project_file_bytes", "Bytes of the files of open projects"),
+        }
     }
 }
 
@@ -253,6 +274,7 @@ impl Metrics {
             ),
             models: model::Counters::new(r),
             tools: tool::Counters::new(r),
+            held: Held::new(r),
             registry,
         };
         // What may never happen can be watched from the beginning.
@@ -393,6 +415,18 @@ impl Metrics {
         }
         self.approvals_waiting.inc_by(now.approvals.cast_signed() - before.approvals.cast_signed());
         self.questions_waiting.inc_by(now.questions.cast_signed() - before.questions.cast_signed());
+    }
+
+    /// A project held `before`, and holds `now`.
+    pub(crate) fn count_held(&self, before: &ProjectUsage, now: &ProjectUsage) {
+        for (gauge, before, now) in [
+            (&self.held.rows, before.rows, now.rows),
+            (&self.held.bytes, before.bytes, now.bytes),
+            (&self.held.files, before.files, now.files),
+            (&self.held.file_bytes, before.file_bytes, now.file_bytes),
+        ] {
+            gauge.inc_by(now.cast_signed() - before.cast_signed());
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use iris_auth::{
 use iris_egress::Egress;
 use iris_identity::Provider;
 use iris_llm::{Catalog, Models};
-use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS, TRANSFER_BYTES_MAX};
+use iris_protocol::limits::{
+    FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS, FILES_WATCHED_MAX, TRANSFER_BYTES_MAX,
+};
 use iris_protocol::{
     ApiError, Deprecations, LogSet, LogSettings, ModelRef, RegistrationMode, UserId,
 };
@@ -105,6 +107,8 @@ pub struct FileSettings {
     pub lock_wait: Duration,
     /// How long after a project was opened its files are looked at and watched.
     pub watch_after: Duration,
+    /// Most files of one project that a look at everything finds.
+    pub watched_files_max: usize,
     /// Most directories of one project that are watched.
     pub watched_directories_max: usize,
     /// How often everything is looked at where the system does not tell of all changes.
@@ -120,6 +124,7 @@ impl Default for FileSettings {
             lock_grace: Duration::from_millis(FILE_LOCK_GRACE_MS),
             lock_wait: Duration::from_millis(FILE_LOCK_WAIT_MS),
             watch_after: Duration::from_secs(1),
+            watched_files_max: FILES_WATCHED_MAX,
             watched_directories_max: WATCHED_DIRECTORIES_MAX,
             scan_every: Duration::from_secs(30),
             transfer_bytes_max: TRANSFER_BYTES_MAX,

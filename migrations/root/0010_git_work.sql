@@ -12,6 +12,3 @@ CREATE TABLE git_work (
     at         INTEGER NOT NULL,
     PRIMARY KEY (project_id, part)
 ) STRICT, WITHOUT ROWID;
-
--- No project is made where another one is cloned from.
-CREATE INDEX project_git_by_url ON project_git (url);

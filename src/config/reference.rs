@@ -377,7 +377,7 @@ pub(super) const TOP: &[Key] = &[
         "project_files_max",
         "`100000`",
         Whole("files", 0, NUMBER_MAX),
-        "most files of one project that were written through Iris; 0 is no limit",
+        "most files of one project, whoever made them, but for what `.gitignore` leaves out; 0 is no limit",
     ),
     key(
         "project_file_bytes_max",

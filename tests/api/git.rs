@@ -110,7 +110,7 @@ fn options(roots: &[&Path]) -> AppOptions {
 }
 
 /// A server that may clone, and its administrator. None on a machine whose sandbox has no network to give.
-async fn scene(options: AppOptions) -> Option<(TestApp, Person)> {
+pub(crate) async fn scene(options: AppOptions) -> Option<(TestApp, Person)> {
     if !is_held(sandbox(), Tier::S3).await {
         return None;
     }

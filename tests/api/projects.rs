@@ -17,7 +17,9 @@ async fn a_project_is_created_read_changed_and_deleted() {
     assert_eq!((created.status, &created.json["data"]["role"]), (201, &json!("owner")));
     let id = created.json["data"]["id"].as_str().unwrap();
     let path = format!("/v1/projects/{id}");
-    assert_eq!(ann.get(&path).await.json, created.json);
+    let mut found = ann.get(&path).await.json;
+    found["data"].as_object_mut().unwrap().remove("storage").unwrap();
+    assert_eq!(found, created.json);
     let body = json!({ "name": "two", "settings": { "theme": "dark" } });
     let changed = ann.rest("PATCH", &path, Some(body)).await.json["data"].clone();
     assert_eq!((&changed["name"], &changed["description"]), (&json!("two"), &json!("d")));
@@ -29,6 +31,44 @@ async fn a_project_is_created_read_changed_and_deleted() {
     assert_eq!(rest_refusal(&ann.get(&path).await).code, ErrorCode::NotFound);
     assert!(!files.exists());
     assert_eq!(ann.get("/v1/projects").await.json["data"], json!([]));
+}
+
+#[tokio::test]
+async fn members_see_how_much_a_project_holds_and_may_hold() {
+    let app = spawn_app().await;
+    let (root, ann, bob) = (app.admin().await, app.user("ann").await, app.user("bob").await);
+    let mut talk = ann.conversation().await;
+    ann.add_member(&talk.project, &bob, Role::Viewer).await;
+    ann.client.file_put(&talk.project, "a.txt", "four").await.unwrap();
+    talk.ask("say hello").await;
+    let held = async |person: &Person| {
+        let path = format!("/v1/projects/{}", talk.project);
+        person.get(&path).await.json["data"]["storage"].clone()
+    };
+    let held = held(&bob).await;
+    let limits = ["rowsMax", "bytesMax", "filesMax", "fileBytesMax"];
+    let quotas = iris_store::project::Quotas::default();
+    let set = [quotas.rows_max, quotas.bytes_max, quotas.files_max, quotas.file_bytes_max];
+    assert_eq!(limits.map(|name| held[name].as_u64().unwrap()), set);
+    assert_eq!((held["files"].as_u64(), held["fileBytes"].as_u64()), (Some(1), Some(4)));
+    assert!(held["rows"].as_u64().unwrap() >= 2 && held["bytes"].as_u64().unwrap() > 0, "{held}");
+    let listed = ann.get("/v1/projects").await.json["data"][0].clone();
+    assert_eq!(listed["storage"], json!(null), "{listed}");
+    let counted = patiently("the metrics", async {
+        loop {
+            let text = root.get("/metrics").await.body;
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            let series = ["rows", "bytes", "files", "file_bytes"].map(|name| {
+                let name = format!("iris_project_{name} ");
+                text.lines().find_map(|it| it.strip_prefix(&name)?.parse::<u64>().ok()).unwrap()
+            });
+            if series[2] == 1 && series[0] == held["rows"].as_u64().unwrap() {
+                return series;
+            }
+        }
+    });
+    let [_, bytes, _, file_bytes] = counted.await;
+    assert!(bytes > 0 && file_bytes == 4, "{bytes} {file_bytes}");
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use iris_client::Client;
 use iris_protocol::{
-    MessageState, ProjectId, RunStatus, SessionId, SessionList, SessionSnapshot, ToolState, UserGet,
+    CloneState, FileVersions, MessageState, ProjectGet, ProjectId, ProjectType, RunStatus,
+    SessionId, SessionList, SessionSnapshot, SnapshotId, SnapshotRestore, ToolState, UserGet,
 };
-use iris_testkit::{Person, ServerProcess, calls_of, patiently, text_of};
+use iris_testkit::{Person, ServerProcess, WireSocket, calls_of, patiently, text_of};
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::iris;
@@ -22,6 +24,18 @@ struct Answers {
     project_id: ProjectId,
     api_key: String,
     sessions: BTreeMap<SessionId, SessionSnapshot>,
+    /// What the first ones did not have.
+    more: Option<More>,
+}
+
+/// Other types of projects, and what is under way.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct More {
+    remote_id: ProjectId,
+    snapshot_id: SnapshotId,
+    git_id: ProjectId,
+    upload: Value,
 }
 
 impl Answers {
@@ -128,6 +142,43 @@ async fn what_an_earlier_server_left_open_comes_to_its_end() {
             (MessageState::Complete, "and this waited behind it")
         );
     }
+}
+
+#[tokio::test]
+async fn what_an_earlier_server_kept_of_other_projects_and_of_what_is_under_way_is_there() {
+    let mut count = 0;
+    for version in versions() {
+        let (directory, server, old) = start(&version).await;
+        let Some(more) = &old.more else { continue };
+        count += 1;
+        let ann = log_in(&server.client()).await;
+        // The files in the database, what they were, and a moment of them.
+        let remote = &more.remote_id;
+        let read = async || ann.client.file_get(remote, "a.txt").await.unwrap();
+        assert_eq!(read().await, "second\n", "{version}");
+        let of = FileVersions { path: "a.txt".to_owned(), limit: None, cursor: None };
+        assert_eq!(ann.client.call(Some(remote), of).await.unwrap().versions.len(), 2);
+        let restore = SnapshotRestore { snapshot_id: more.snapshot_id.clone() };
+        ann.client.call(Some(remote), restore).await.unwrap();
+        assert_eq!(read().await, "first\n", "{version}");
+        // The one that was cloned.
+        let project = ann.client.call(Some(&more.git_id), ProjectGet {}).await.unwrap().project;
+        let git = project.git.unwrap();
+        assert_eq!((project.r#type, git.state), (ProjectType::Git, CloneState::Ready), "{version}");
+        assert_eq!(ann.client.file_get(&more.git_id, "a.txt").await.unwrap(), "one\n");
+        // The upload is gone on with, or its time is over and it is begun anew.
+        let mut socket = WireSocket::open(&server.url, Some(ann.token())).await.unwrap();
+        socket.ask("1", "upload.begin", Some(old.project_id.as_str()), more.upload.clone()).await;
+        let begun = socket.response("1").await;
+        let received = begun["payload"]["received"].as_u64();
+        assert!(matches!(received, Some(0 | 16_384)), "{version}: {begun}");
+        drop(socket);
+        server.terminate().await;
+        let root = rusqlite::Connection::open(directory.path().join("root.db")).unwrap();
+        let sql = "SELECT count(*) FROM sqlite_master WHERE name = 'project_git_by_url'";
+        assert_eq!(root.query_row(sql, [], |row| row.get(0)), Ok(1), "{version}");
+    }
+    assert!(count > 0, "there is none that has more");
 }
 
 #[tokio::test]

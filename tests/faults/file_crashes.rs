@@ -104,6 +104,33 @@ async fn a_write_whose_record_is_cut_off_is_found_and_its_repeat_is_one_version(
 }
 
 #[tokio::test]
+async fn what_was_left_of_a_write_that_was_cut_off_is_removed_and_its_directory_can_be_deleted() {
+    let (mut scene, server) = Scene::new(CrashPoint::FileHalf).await;
+    let project = scene.project.clone();
+    scene.person.client.file_put(&project, "dir/a.txt", "old").await.unwrap();
+    scene.arm();
+    drop(scene.person.client.file_put(&project, "dir/a.txt", "new").await);
+    assert!(!server.exited().await.success());
+    let left = |scene: &Scene| {
+        let names = std::fs::read_dir(scene.files().join("dir")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(".iris-tmp-")).count()
+    };
+    assert_eq!((left(&scene), scene.read("dir/a.txt").as_deref()), (1, Some("old")));
+    let _server = scene.restart().await;
+    // A look at everything.
+    scene.person.client.call(Some(&project), SnapshotCreate {}).await.unwrap();
+    assert_eq!((left(&scene), scene.read("dir/a.txt").as_deref()), (0, Some("old")));
+    assert_eq!(scene.versions("dir/a.txt").await.len(), 1);
+    let path = format!("/v1/projects/{project}/files");
+    let body = json!({ "path": "dir", "recursive": true });
+    let token = scene.person.token().to_owned();
+    let gone = scene.person.client.rest("DELETE", &path, Some(&token), Some(&body)).await.unwrap();
+    assert!(gone.is_success(), "{gone:?}");
+    assert!(!scene.files().join("dir").exists());
+}
+
+#[tokio::test]
 async fn a_move_and_a_deletion_whose_records_are_cut_off_are_found() {
     for (route, body, gone, there) in [
         ("move", json!({ "from": "a.txt", "to": "b.txt" }), "a.txt", Some("b.txt")),

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use iris_protocol::{
     ApiError, ErrorCode, Event, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove,
     MemberUpdate, Project, ProjectCreate, ProjectCreation, ProjectId, ProjectList, ProjectPayload,
-    ProjectType, ProjectUpdate, Role, UserId,
+    ProjectStorage, ProjectType, ProjectUpdate, Role, UserId,
     limits::{PAGE_DEFAULT, PAGE_MAX},
 };
-use iris_store::project::ProjectDatabase;
+use iris_store::project::{ProjectDatabase, ProjectUsage, Quotas};
 use iris_store::root::{
     AddMember, CreateProject, DeleteProject, IntendDirectory, Leftover, RemoveMember,
     SetProjectArchived, UpdateMember, UpdateProject,
@@ -194,7 +194,26 @@ pub(super) async fn list(
 }
 
 pub(super) async fn get(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
-    done(ProjectPayload { project: project(node, grant).await? })
+    let mut project = project(node, grant).await?;
+    // What stands in the root database is told also of one that is damaged.
+    if let Ok(opened) = grant.project(node).await {
+        let used = opened.reader.usage().await.map_err(stored)?;
+        project.storage = Some(storage(used, node.services.settings.quotas));
+    }
+    done(ProjectPayload { project })
+}
+
+fn storage(used: ProjectUsage, quotas: Quotas) -> ProjectStorage {
+    ProjectStorage {
+        rows: used.rows,
+        rows_max: quotas.rows_max,
+        bytes: used.bytes,
+        bytes_max: quotas.bytes_max,
+        files: used.files,
+        files_max: quotas.files_max,
+        file_bytes: used.file_bytes,
+        file_bytes_max: quotas.file_bytes_max,
+    }
 }
 
 async fn project(node: &Node, grant: &Grant) -> Result<Project, ApiError> {

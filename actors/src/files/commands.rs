@@ -99,6 +99,11 @@ impl Command {
 
 impl Drop for Command {
     fn drop(&mut self) {
-        self.project.kept.files.commands.running.lock().retain(|one| one.id != self.id);
+        let desk = &self.project.kept.files;
+        let mut running = desk.commands.running.lock();
+        running.retain(|one| one.id != self.id);
+        if running.is_empty() {
+            desk.idle.notify_one();
+        }
     }
 }

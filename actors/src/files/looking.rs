@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use iris_protocol::ApiError;
-use iris_protocol::limits::{FILE_BYTES_MAX, FILES_WATCHED_MAX};
+use iris_protocol::limits::FILE_BYTES_MAX;
 use iris_store::WriteContext;
 use iris_store::project::{
     Author, DiskFacts, FoundContent, FoundFile, KnownFile, RecordFiles, RecordedFiles,
@@ -66,8 +66,11 @@ pub(crate) async fn look_at(
     Ok(sum)
 }
 
-/// Looks at all files that `.gitignore` files do not leave out, and at all that are known, as [`look_at`]. The
-/// first look ever tells nobody: the files were there before.
+/// Looks at all files that `.gitignore` files do not leave out, and at all that are known, as [`look_at`]. The first
+/// look ever tells nobody: the files were there before. What it did not come to is told when a later one does.
+///
+/// The first one since the project was opened removes what a crash left of files that were being written: nobody
+/// writes but who has the turn.
 pub(crate) async fn look_at_all(
     place: Place<'_>,
     author: Option<&Author>,
@@ -76,10 +79,11 @@ pub(crate) async fn look_at_all(
         return Ok(Looked { is_complete: true, ..Looked::default() });
     }
     let desk = &place.project.kept.files;
-    let is_first = !desk.is_known.load(Ordering::Acquire)
-        && !place.project.reader.files_are_known().await.map_err(stored)?;
+    let is_known = desk.is_known.load(Ordering::Acquire);
+    let is_first = !is_known && !place.project.reader.files_are_known().await.map_err(stored)?;
     let mut known = known_files(place).await?;
-    let scan = place.blocking(|workspace| workspace.scan(&scan_limits(), &Cancel::new())).await?;
+    let limits = scan_limits(place.services.settings.files.watched_files_max);
+    let scan = place.blocking(move |workspace| workspace.scan(&limits, &Cancel::new())).await?;
     let mut looked =
         Looked { count: 0, files: scan.files.len() as u64, is_complete: scan.cut.is_none() };
     if let Some(cut) = scan.cut {
@@ -104,19 +108,34 @@ pub(crate) async fn look_at_all(
             looked.count += save(place, found, author, is_first).await?.count;
         }
     }
-    if is_first && looked.is_complete {
+    if is_first {
         let note = iris_store::project::NoteFilesKnown { at: place.now() };
         let noted = crate::record(&place.project.address, note, WriteContext::default());
         noted.await.map_err(stored)?;
     }
-    desk.is_known.store(looked.is_complete, Ordering::Release);
+    if !is_known {
+        remove_unfinished(place, scan.unfinished).await?;
+    }
+    desk.is_known.store(true, Ordering::Release);
     Ok(looked)
 }
 
-fn scan_limits() -> SearchLimits {
+async fn remove_unfinished(place: Place<'_>, paths: Vec<String>) -> Result<(), ApiError> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let removed = place.blocking(move |workspace| {
+        Ok(paths.iter().filter(|path| workspace.remove_unfinished(path).is_ok()).count())
+    });
+    let (count, project) = (removed.await?, place.project.id.as_str());
+    tracing::info!(project.id = project, count, "files that were being written were left over");
+    Ok(())
+}
+
+fn scan_limits(results_max: usize) -> SearchLimits {
     SearchLimits {
         entries_max: SCAN_ENTRIES_MAX,
-        results_max: FILES_WATCHED_MAX,
+        results_max,
         result_bytes_max: usize::MAX,
         time_max: SCAN_TIME,
     }

@@ -22,6 +22,7 @@ use iris_workspace::{Workspace, WorkspaceError, content_hash};
 use super::changing::{By, first_outcome, holds};
 use super::guarding::check_locks;
 use super::looking::facts;
+use super::run_diff::version_of;
 use super::{Place, Recorded, Turn, look_at, look_at_all, stored};
 use crate::record;
 
@@ -135,7 +136,10 @@ pub(crate) async fn difference(
         let is = is_there(between.after.as_ref()).is_some();
         if let Some(change) = ChangedPath::change(was, is) {
             let path = between.path.clone();
-            files.push(ChangedFile { path, change, insertions: None, deletions: None });
+            let (from, to) = (between.before.as_ref(), between.after.as_ref());
+            let (from, to) = (version_of(from), version_of(to));
+            let (insertions, deletions) = (None, None);
+            files.push(ChangedFile { path, change, from, to, insertions, deletions });
         }
     }
     Ok((files, is_cut))

@@ -16,7 +16,7 @@ use super::changing::{By, first_outcome};
 use super::restoring::{
     barred, check_commands, is_kept, not_kept, not_kept_error, restore_all, told,
 };
-use super::run_diff::{COMPARED_FILES_MAX, lines};
+use super::run_diff::{COMPARED_FILES_MAX, compared, counts, version_of};
 use super::{Place, Recorded, look_at, stored, take_turn};
 
 /// What is to be undone, and how.
@@ -159,9 +159,10 @@ async fn outcome(
     let mut files = Vec::new();
     for PathThen { path, now, then, .. } in plan.paths.iter().take(RUN_DIFF_FILES_MAX) {
         let Some(change) = ChangedPath::change(now.is_some(), then.is_some()) else { continue };
-        let (insertions, deletions) =
-            lines(place, path, now.as_ref(), then.as_ref(), compares).await?;
-        files.push(ChangedFile { path: path.clone(), change, insertions, deletions });
+        let compared = compared(place, path, now.as_ref(), then.as_ref(), compares).await?;
+        let (insertions, deletions) = counts(compared.as_ref());
+        let (from, to) = (version_of(now.as_ref()), version_of(then.as_ref()));
+        files.push(ChangedFile { path: path.clone(), change, from, to, insertions, deletions });
     }
     changed_since.truncate(RUN_DIFF_FILES_MAX);
     Ok(RevertOutcome {

@@ -1,9 +1,10 @@
 //! What a run made of the files: one difference for all its calls.
 
 use iris_protocol::limits::RUN_DIFF_FILES_MAX;
-use iris_protocol::{ApiError, ChangedFile, FileChange, RunId};
+use iris_protocol::{ApiError, ChangedFile, DiffHunk, FileChange, RunId};
 use iris_store::WriteContext;
 use iris_store::project::{Author, ChangedPath, FileAt, PublishRunDiff};
+use iris_workspace::Difference;
 
 use super::{Place, stored};
 use crate::record;
@@ -13,21 +14,60 @@ pub(super) const COMPARED_FILES_MAX: usize = 100;
 /// Contents of which lines are compared, in bytes.
 const COMPARED_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The files that a run changed, and whether there are more.
+/// What a run made of the files.
+pub(crate) struct OfRun {
+    pub(crate) files: Vec<ChangedFile>,
+    /// Whether there are more.
+    pub(crate) is_cut: bool,
+    pub(crate) unified: String,
+    /// Whether the text does not have all of it.
+    pub(crate) is_coarse: bool,
+}
+
+/// The files that a run changed, with at most so many bytes of text.
 pub(crate) async fn difference_of_run(
     place: Place<'_>,
     run_id: RunId,
-) -> Result<(Vec<ChangedFile>, bool), ApiError> {
+    text_max: usize,
+) -> Result<OfRun, ApiError> {
     let limit = RUN_DIFF_FILES_MAX + 1;
     let mut paths = place.project.reader.changed_by_run(run_id, limit).await.map_err(stored)?;
     let is_cut = paths.len() > RUN_DIFF_FILES_MAX;
     paths.truncate(RUN_DIFF_FILES_MAX);
     let compares = paths.len() <= COMPARED_FILES_MAX;
-    let mut files = Vec::with_capacity(paths.len());
+    let files = Vec::with_capacity(paths.len());
+    let mut found = OfRun { files, is_cut, unified: String::new(), is_coarse: is_cut };
     for path in paths {
-        files.extend(changed_file(place, path, compares).await?);
+        let Some((file, compared)) = changed_file(place, path, compares).await? else { continue };
+        found.add(file, compared.as_ref(), text_max);
     }
-    Ok((files, is_cut))
+    Ok(found)
+}
+
+impl OfRun {
+    fn add(&mut self, file: ChangedFile, compared: Option<&Difference>, text_max: usize) {
+        let text = compared.map(|it| headed(&file, &it.hunks));
+        match text {
+            Some(text) if self.unified.len() + text.len() <= text_max => {
+                self.unified.push_str(&text);
+                self.is_coarse |= compared.is_some_and(|it| it.is_coarse);
+            }
+            Some(_) | None => self.is_coarse = true,
+        }
+        self.files.push(file);
+    }
+}
+
+/// What became of the lines of a file, as a unified diff.
+fn headed(file: &ChangedFile, hunks: &[DiffHunk]) -> String {
+    let nothing = || "/dev/null".to_owned();
+    let (mut before, mut after) = (format!("a/{}", file.path), format!("b/{}", file.path));
+    match file.change {
+        FileChange::Created => before = nothing(),
+        FileChange::Deleted => after = nothing(),
+        FileChange::Updated | FileChange::Moved => {}
+    }
+    iris_workspace::unified(&before, &after, hunks)
 }
 
 /// How a file differs from before the run's first version of it to its last one; none where it is the same
@@ -36,7 +76,7 @@ async fn changed_file(
     place: Place<'_>,
     changed: ChangedPath,
     compares: bool,
-) -> Result<Option<ChangedFile>, ApiError> {
+) -> Result<Option<(ChangedFile, Option<Difference>)>, ApiError> {
     let reader = &place.project.reader;
     let ChangedPath { path, first, last } = changed;
     let before = match first.checked_sub(1).filter(|version| *version > 0) {
@@ -57,25 +97,35 @@ async fn changed_file(
         return Ok(None);
     }
     let compares = compares && !forgotten;
-    let (insertions, deletions) =
-        lines(place, &path, before.as_ref(), after.as_ref(), compares).await?;
-    Ok(Some(ChangedFile { path, change, insertions, deletions }))
+    let compared = compared(place, &path, before.as_ref(), after.as_ref(), compares).await?;
+    let (insertions, deletions) = counts(compared.as_ref());
+    let (from, to) = (Some(first.saturating_sub(1)), Some(last));
+    Ok(Some((ChangedFile { path, change, from, to, insertions, deletions }, compared)))
 }
 
-/// How many lines the second of two versions of a path has more, and how many less; none where they are not
-/// compared.
-pub(super) async fn lines(
+/// The number of a version; 0 where there was none yet.
+pub(super) fn version_of(version: Option<&FileAt>) -> Option<u64> {
+    Some(version.map_or(0, |it| it.version.version))
+}
+
+/// How many lines the later text has more, and how many less; none where they are not compared.
+pub(super) fn counts(compared: Option<&Difference>) -> (Option<u64>, Option<u64>) {
+    compared.map_or((None, None), |it| (it.insertions, it.deletions))
+}
+
+/// How the second of two versions of a path differs from the first; none where they are not compared.
+pub(super) async fn compared(
     place: Place<'_>,
     path: &str,
     before: Option<&FileAt>,
     after: Option<&FileAt>,
     compares: bool,
-) -> Result<(Option<u64>, Option<u64>), ApiError> {
+) -> Result<Option<Difference>, ApiError> {
     let is_kept = |version: Option<&FileAt>| {
         version.is_none_or(|it| it.version.kept && it.version.size <= COMPARED_BYTES_MAX)
     };
     if !compares || !is_kept(before) || !is_kept(after) {
-        return Ok((None, None));
+        return Ok(None);
     }
     let content = async |version: Option<&FileAt>| match version {
         Some(it) => {
@@ -85,8 +135,7 @@ pub(super) async fn lines(
         None => Ok(Vec::new()),
     };
     let (old, new) = (content(before).await?, content(after).await?);
-    let found = place.blocking(move |_| Ok(iris_workspace::compare(&old, &new))).await?;
-    Ok(found.map_or((None, None), |it| (it.insertions, it.deletions)))
+    place.blocking(move |_| Ok(iris_workspace::compare(&old, &new))).await
 }
 
 /// Tells the session what its run made of the files so far.
@@ -96,7 +145,7 @@ pub(crate) async fn tell_difference(place: Place<'_>, author: &Author) {
         return;
     };
     let told = async {
-        let (files, cut) = difference_of_run(place, run_id.clone()).await?;
+        let OfRun { files, is_cut: cut, .. } = difference_of_run(place, run_id.clone(), 0).await?;
         let (by, at) = (author.by.clone(), place.now());
         let command = PublishRunDiff { session_id, run_id, files, cut, by, at };
         let published = record(&place.project.address, command, WriteContext::default());

@@ -13,7 +13,9 @@ use iris_store::{CrashPoint, StoreError, crash_point};
 use super::command::Run;
 use super::reading::plain;
 use super::settling::{Doing, Worked};
-use super::{Repository, check_branch, conflict, identity, parse};
+use super::{
+    NOTHING_UNFINISHED, Repository, WITH_MAGIC, check_branch, conflict, identity, literal, parse,
+};
 use crate::files::look_at_all;
 
 /// Most bytes of the list of a tree that are read.
@@ -90,7 +92,10 @@ impl Repository<'_> {
             return Err(ApiError::invalid(message).reason("invalid_paths"));
         }
         let paths = paths.into_iter().map(plain).collect::<Result<Vec<_>, _>>()?;
-        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let is_all = paths == ["."];
+        let paths: Vec<String> = paths.iter().map(|path| literal(path)).collect();
+        let paths = paths.iter().map(String::as_str).chain(NOTHING_UNFINISHED);
+        let paths: Vec<&str> = paths.collect();
         let turn = self.turn().await?;
         // To add them would say that they are resolved, with the marks of the conflict in them.
         let unmerged = self.unmerged().await?;
@@ -104,15 +109,22 @@ impl Repository<'_> {
             at: self.place().now() / 1_000,
         };
         let commit = self.working(doing, kind.clone(), async {
-            self.ask(&[&["add", "--all", "--"][..], &paths].concat()).await?;
-            let fixed =
-                ["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=all", "--"];
+            self.ask(&[&[WITH_MAGIC, "add", "--all", "--"][..], &paths].concat()).await?;
+            let fixed = [
+                WITH_MAGIC,
+                "diff",
+                "--cached",
+                "--quiet",
+                "--no-ext-diff",
+                "--ignore-submodules=all",
+                "--",
+            ];
             let compared = self.look(&[&fixed[..], &paths].concat(), super::SHORT).await?;
             if compared.code == 0 {
                 return Err(conflict("nothing_to_commit", "nothing differs from the last commit"));
             }
-            let mut arguments = vec!["commit", "--quiet", "--no-verify", "--file=-"];
-            if paths != ["."] {
+            let mut arguments = vec![WITH_MAGIC, "commit", "--quiet", "--no-verify", "--file=-"];
+            if !is_all {
                 arguments.push("--only");
                 arguments.push("--");
                 arguments.extend(&paths);

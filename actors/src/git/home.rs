@@ -16,6 +16,8 @@ use crate::directory::ProjectPlaces;
 
 /// Whoever owns the directories: they are ours, or named by the operator.
 const CONFIG: &str = "[safe]\n\tdirectory = *\n";
+/// What a new repository among the files leaves out whatever it says itself: what is being received or written.
+const EXCLUDES: &str = ".iris-tmp-*\n";
 /// Where a repository says whose objects it has besides its own.
 const ALTERNATES: &str = "objects/info/alternates";
 /// Most files and directories that are looked at for locks of git, and how deep.
@@ -117,14 +119,19 @@ impl Home {
             && texts.iter().all(|(path, text)| fs::read_to_string(path).is_ok_and(|it| it == *text))
     }
 
-    /// Has new repositories know where they came from.
+    /// Has new repositories know where they came from, and commands that commit there leave out what is none of
+    /// theirs.
     pub(super) async fn write_template(&self, url: &str) -> Result<(), ApiError> {
         let quoted = url.replace('\\', r"\\").replace('"', r#"\""#);
         let text = format!(
             "[remote \"origin\"]\n\turl = \"{quoted}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
         );
-        let path = self.template().join("config");
-        on_disk(move || write_whole(&path, &text)).await
+        let template = self.template();
+        let write = move || {
+            write_whole(&template.join("info/exclude"), EXCLUDES)?;
+            write_whole(&template.join("config"), &text)
+        };
+        on_disk(write).await
     }
 
     /// Removes what an earlier clone left: our own repository and the files.

@@ -8,7 +8,7 @@ use iris_protocol::{
 use iris_workspace::RelPath;
 
 use super::source::check_commit;
-use super::{Repository, broken, parse};
+use super::{NOTHING_UNFINISHED, Repository, WITH_MAGIC, broken, parse};
 
 /// What nothing differs from (gitglossary(7), "empty tree"), in the two formats of hashes.
 const NOTHING: [&str; 2] = [
@@ -22,6 +22,7 @@ impl Repository<'_> {
     /// How the files differ from the last commit.
     pub(crate) async fn status(&self) -> Result<GitStatusInfo, ApiError> {
         let arguments = [
+            WITH_MAGIC,
             "status",
             "--porcelain=v2",
             "-z",
@@ -29,7 +30,10 @@ impl Repository<'_> {
             "--untracked-files=all",
             "--no-renames",
             "--ignore-submodules=all",
+            "--",
+            ".",
         ];
+        let arguments = [&arguments[..], &NOTHING_UNFINISHED].concat();
         let ran = self.look(&arguments, LIST_BYTES_MAX).await?.worked()?;
         let mut status = parse::status(&ran.output, ran.is_cut);
         if let (Some(branch), Some(_)) = (&status.branch, &status.commit)

@@ -232,6 +232,10 @@ impl OpenedProject {
         let damage = watch(&database, &committed);
         database.use_storage(storage);
         let head = database.committed_head();
+        #[cfg(feature = "faults")]
+        iris_workspace::when_half_written(|| {
+            iris_store::crash_point(iris_store::CrashPoint::FileHalf);
+        });
         let (workspace, places) = match files {
             FilesAt::Directory(places) => (Workspace::open(&places.project), Some(places)),
             FilesAt::Database { staging } => {

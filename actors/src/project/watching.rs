@@ -99,19 +99,30 @@ impl Watched {
             }
         };
         let mut changes = Changes { is_all: true, ..Changes::default() };
+        // What was heard while commands ran, whose last looks may have come too early for it.
+        let mut missed = Changes::default();
         let (mut rest_until, mut scan_at, mut is_watched) = (Instant::now(), Instant::now(), false);
         loop {
             let Some(project) = self.handle.get() else { return };
             let begun = Instant::now();
+            // What a command changes is the work of its run: it looks itself.
+            let waits = project.kept.files.has_commands();
             if changes.is_all {
-                is_watched = self.look_at_everything(&project, watcher.as_mut()).await;
+                is_watched = self.look_at_everything(&project, watcher.as_mut(), waits).await;
                 rest_until = Instant::now() + begun.elapsed() * REST_FACTOR;
                 scan_at = Instant::now() + self.services.settings.files.scan_every;
-            } else {
-                self.look_at_some(&project, changes).await;
+            } else if !waits {
+                self.look_at_some(&project, &changes).await;
             }
+            if waits {
+                missed.extend(changes);
+            }
+            let kept = Arc::clone(&project.kept);
             drop(project);
-            changes = next(watcher.as_mut(), is_watched, scan_at).await;
+            changes = tokio::select! {
+                changes = next(watcher.as_mut(), is_watched, scan_at) => changes,
+                () = kept.files.idle(), if !missed.is_empty() => std::mem::take(&mut missed),
+            };
             tokio::time::sleep_until((Instant::now() + JOIN_CHANGES).max(rest_until)).await;
             if let Some(watcher) = &mut watcher {
                 changes.extend(watcher.get_mut().changes());
@@ -119,11 +130,13 @@ impl Watched {
         }
     }
 
-    /// Looks at all files, and watches all directories that are there then. Says whether that is possible.
+    /// Watches all directories that are there, and looks at all files then, unless that has to wait. Says whether
+    /// all directories are watched.
     async fn look_at_everything(
         &self,
         project: &ProjectHandle,
         watcher: Option<&mut AsyncFd<Watcher>>,
+        waits: bool,
     ) -> bool {
         let mut is_watched = false;
         if let Some(watcher) = watcher {
@@ -135,8 +148,7 @@ impl Watched {
             }
         }
         let place = Place { project, services: &self.services };
-        // What a command changes is the work of its run: it looks itself.
-        if !project.kept.files.has_commands() {
+        if !waits {
             let looked = async {
                 let _turn = take_turn(place).await?;
                 look_at_all(place, None).await
@@ -148,13 +160,10 @@ impl Watched {
         is_watched
     }
 
-    async fn look_at_some(&self, project: &ProjectHandle, changes: Changes) {
-        if project.kept.files.has_commands() {
-            return;
-        }
+    async fn look_at_some(&self, project: &ProjectHandle, changes: &Changes) {
         let workspace = project.workspace.clone();
+        let mut paths: Vec<String> = changes.paths.iter().cloned().collect();
         let paths = tokio::task::spawn_blocking(move || {
-            let mut paths: Vec<String> = changes.paths.into_iter().collect();
             paths.retain(|path| !workspace.is_ignored(path));
             paths
         });

@@ -186,6 +186,13 @@ pub struct ChangedFile {
     pub path: String,
     /// What became of it between the two.
     pub change: FileChange,
+    /// The version of the earlier one, for `file.diff`; 0 where there was no file. Absent in what was told before
+    /// Iris told it, as `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// The version of the later one; 0, or one that says that the file is deleted, where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
     /// Lines that the later one has and the earlier one has not; absent for bytes that are no text, for what
     /// is not kept, and where there are too many files or too large ones to compare lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -274,6 +281,10 @@ pub struct FileEntry {
     /// that is the path itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<String>,
+    /// Whether no operation reaches it, because its name is not UTF-8: `path` has the bytes that are none as
+    /// `\x{..}`, `size` and `modifiedAt` are 0, and what is in it is not listed. Absent when it is reached.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreachable: bool,
 }
 
 /// What an entry of a directory is.
@@ -588,6 +599,11 @@ payloads! {
         files: Vec<ChangedFile>,
         /// Whether there are more than are named here.
         cut: bool,
+        /// All of it as one unified diff, of at most 256 KiB.
+        unified: String,
+        /// Whether `unified` does not have all of it: files that are no text or not kept, very large ones, what is
+        /// beyond its size, and any where more than 100 files differ.
+        coarse: bool,
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Project {
     pub role: Role,
     /// Free-form settings of the project.
     pub settings: Map<String, Value>,
+    /// How much it holds; in the answer of `project.get` alone, and absent there while the project cannot be opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<ProjectStorage>,
     /// Milliseconds since 1970 UTC.
     pub created_at: i64,
     /// Milliseconds since 1970 UTC.
@@ -85,6 +88,28 @@ pub struct Project {
     /// Milliseconds since 1970 UTC; absent while the project is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<i64>,
+}
+
+/// How much a project holds, and how much it may; a limit of 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectStorage {
+    /// Messages and parts of messages.
+    pub rows: u64,
+    /// Most of them.
+    pub rows_max: u64,
+    /// Bytes of its database, without what is free in it.
+    pub bytes: u64,
+    /// Most of them.
+    pub bytes_max: u64,
+    /// Files that are known.
+    pub files: u64,
+    /// Most of them.
+    pub files_max: u64,
+    /// Bytes of these files.
+    pub file_bytes: u64,
+    /// Most of them.
+    pub file_bytes_max: u64,
 }
 
 /// Where the files of a project live.

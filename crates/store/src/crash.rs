@@ -18,6 +18,8 @@ pub enum CrashPoint {
     Checkpoint,
     /// The end of a run is about to be recorded.
     Finish,
+    /// A file is written beside the place that it is for.
+    FileHalf,
     /// A file is written, and its version is not recorded.
     FileWritten,
     /// Several files are about to be put back, and it is recorded which.
@@ -39,7 +41,7 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AfterJoin,
         Self::BeforeIntent,
         Self::AfterIntent,
@@ -47,6 +49,7 @@ impl CrashPoint {
         Self::ToolEnd,
         Self::Checkpoint,
         Self::Finish,
+        Self::FileHalf,
         Self::FileWritten,
         Self::RestoreBegun,
         Self::RestoreHalf,
@@ -67,6 +70,7 @@ impl CrashPoint {
             Self::ToolEnd => "tool_end",
             Self::Checkpoint => "checkpoint",
             Self::Finish => "finish",
+            Self::FileHalf => "file_half",
             Self::FileWritten => "file_written",
             Self::RestoreBegun => "restore_begun",
             Self::RestoreHalf => "restore_half",

@@ -97,6 +97,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../migrations/root/0008_identities.sql"),
     include_str!("../migrations/root/0009_project_types.sql"),
     include_str!("../migrations/root/0010_git_work.sql"),
+    include_str!("../migrations/root/0011_git_by_url.sql"),
 ];
 
 /// The open root database.

@@ -21,7 +21,10 @@ pub(crate) enum Folder {
 
 /// One name in a directory.
 pub(crate) struct Named {
+    /// With the bytes escaped that are not UTF-8.
     pub(crate) name: String,
+    /// Whether there are such bytes: then nothing is found by the name.
+    pub(crate) is_unreachable: bool,
     /// What it stands for; links are not followed.
     pub(crate) kind: EntryKind,
     /// Where they come along with the name.
@@ -87,7 +90,7 @@ impl Read for Body {
 }
 
 impl Folder {
-    /// What stands in it, in any order, at most `entries_max` of a store; `None` is a name that cannot be told.
+    /// What stands in it, in any order, at most `entries_max` of a store; `None` is what cannot be told.
     /// One of the disk that cannot be read holds nothing.
     pub(crate) fn entries<'a>(
         &'a self,
@@ -156,11 +159,24 @@ impl Folder {
 }
 
 fn named(entry: &DirEntry) -> Option<Named> {
-    let name = entry.file_name().into_string().ok()?;
+    let (name, is_unreachable) = match entry.file_name().into_string() {
+        Ok(name) => (name, false),
+        Err(name) => (escaped(name.as_encoded_bytes()), true),
+    };
     let kind = match EntryKind::of(entry.file_type().ok()?) {
         // Some file systems do not tell the kind along with the name.
         EntryKind::Other => EntryKind::of(entry.metadata().ok()?.file_type()),
         known @ (EntryKind::File | EntryKind::Directory | EntryKind::Link) => known,
     };
-    Some(Named { name, kind, facts: None })
+    Some(Named { name, is_unreachable, kind, facts: None })
+}
+
+/// A name with the bytes that are not UTF-8 written as `\x{..}`.
+fn escaped(name: &[u8]) -> String {
+    let mut escaped = String::new();
+    for chunk in name.utf8_chunks() {
+        escaped.push_str(chunk.valid());
+        escaped.extend(chunk.invalid().iter().map(|byte| format!("\\x{{{byte:02x}}}")));
+    }
+    escaped
 }

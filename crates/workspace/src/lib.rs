@@ -55,6 +55,8 @@ pub use walk::{Cut, SearchLimits};
 pub use watch::Watcher;
 pub use watch::{CHANGED_PATHS_MAX, Changes, WATCHED_DIRECTORIES_MAX};
 pub use write::WriteOutcome;
+#[cfg(feature = "faults")]
+pub use write::when_half_written;
 
 /// The files of one project. Clones mean the same ones.
 #[derive(Debug, Clone)]

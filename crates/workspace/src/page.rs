@@ -6,7 +6,7 @@ use crate::error::{WorkspaceError, turns};
 use crate::find::invalid_pattern;
 use crate::path::RelPath;
 use crate::read::EntryKind;
-use crate::walk::{Base, Budget, Cut, Found, SearchLimits, Stop, walk, walk_all};
+use crate::walk::{Base, Budget, Cut, Found, SearchLimits, Stop, walk_shown};
 
 /// One entry of an [`EntryPage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct Entry {
     pub size: u64,
     /// Last change of the content, milliseconds since 1970 UTC.
     pub modified_ms: i64,
+    /// Whether its name is not UTF-8: then nothing finds it, the path has the other bytes escaped, and the
+    /// numbers are 0.
+    pub is_unreachable: bool,
 }
 
 /// Some entries in the order of the whole.
@@ -66,11 +69,7 @@ impl Workspace {
             entries.extend(entry(found));
             Ok(())
         };
-        let cut = if with_ignored {
-            walk_all(&base, depth, &mut budget, visit)
-        } else {
-            walk(self, &base, depth, &mut budget, visit)
-        }?;
+        let cut = walk_shown(self, &base, depth, with_ignored, &mut budget, visit)?;
         let cut = cut.filter(|cut| *cut != Cut::Results);
         Ok(EntryPage { entries, has_more, cut })
     }
@@ -83,9 +82,13 @@ fn comes_after(path: &RelPath, names: &[&str]) -> bool {
 }
 
 fn entry(found: &Found<'_>) -> Option<Entry> {
+    let (path, is_unreachable) = (found.path.to_string(), found.is_unreachable);
+    if is_unreachable {
+        return Some(Entry { path, kind: found.kind, size: 0, modified_ms: 0, is_unreachable });
+    }
     let facts = found.facts()?;
     let (size, modified_ms) = (facts.size(), facts.modified_ms());
-    Some(Entry { path: found.path.to_string(), kind: facts.kind, size, modified_ms })
+    Some(Entry { path, kind: facts.kind, size, modified_ms, is_unreachable })
 }
 
 /// The path with what does not print, or turns the direction of text, written as `\u{..}`; none where that
@@ -124,6 +127,34 @@ mod tests {
         assert_eq!(shown_path("dir/name. ").as_deref(), Some("dir/name\\u{2e}\\u{20}"));
         assert_eq!(shown_path(" a/b").as_deref(), Some("\\u{20}a/b"));
         assert_eq!(shown_path("a\nb").as_deref(), Some("a\\u{a}b"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_name_that_is_not_utf_8_is_listed_escaped_and_not_gone_into() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+
+        let root = tempfile::tempdir().unwrap();
+        let name = |bytes: &'static [u8]| root.path().join(OsStr::from_bytes(bytes));
+        std::fs::write(name(b"a\xff\xfe.txt"), "x").unwrap();
+        std::fs::create_dir(name(b"d\xc3")).unwrap();
+        std::fs::write(name(b"d\xc3").join("in"), "x").unwrap();
+        std::fs::write(name(b"z"), "x").unwrap();
+        let workspace = Workspace::open(root.path()).unwrap();
+        let page = workspace.list_page(".", 9, true, None, 10, &Cancel::new()).unwrap();
+        let found: Vec<_> = page
+            .entries
+            .iter()
+            .map(|it| (it.path.as_str(), it.kind, it.size, it.is_unreachable))
+            .collect();
+        let file = ("a\\x{ff}\\x{fe}.txt", EntryKind::File, 0, true);
+        let directory = ("d\\x{c3}", EntryKind::Directory, 0, true);
+        assert_eq!(found, [file, directory, ("z", EntryKind::File, 1, false)]);
+        let rest = workspace.list_page(".", 9, false, Some(file.0), 10, &Cancel::new()).unwrap();
+        assert_eq!(rest.entries, page.entries[1..]);
+        let whole = workspace.list(".", 9, &SearchLimits::default(), &Cancel::new()).unwrap();
+        assert_eq!(whole.entries.len(), 1);
     }
 
     #[test]

@@ -28,8 +28,12 @@ const PROTECTED_NAMES: [&str; 2] = [".git", ".iris"];
 
 /// Whether no write goes through a name. Those of files that are being written are the writers' own.
 pub(crate) fn is_protected(name: &str) -> bool {
+    stays(name) || name.starts_with(TEMP_PREFIX)
+}
+
+/// Whether no directory goes in which something has this name. What was left of a write keeps none.
+pub(crate) fn stays(name: &str) -> bool {
     PROTECTED_NAMES.iter().any(|protected| name.eq_ignore_ascii_case(protected))
-        || name.starts_with(TEMP_PREFIX)
 }
 
 /// Where a file is or will be.
@@ -73,6 +77,22 @@ impl Spot {
         match &self.name {
             Some(name) => self.folder.facts(path, name),
             None => self.folder.own_facts(path),
+        }
+    }
+
+    /// Removes the file that is there.
+    ///
+    /// # Errors
+    ///
+    /// `NotAFile`, `NotFound`, `Io`.
+    pub(crate) fn remove(&self, path: &RelPath) -> Result<(), WorkspaceError> {
+        match (&self.folder, &self.name) {
+            (Folder::Disk(dir), Some(name)) => {
+                dir.remove_file(name).map_err(|source| WorkspaceError::from_io(path, source))
+            }
+            (Folder::Disk(_) | Folder::Stored(_), _) => {
+                Err(WorkspaceError::NotAFile { path: path.to_string() })
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use cap_std::fs::Dir;
 
 use crate::error::WorkspaceError;
 use crate::path::{PATH_COMPONENTS_MAX, RelPath};
-use crate::place::{LastLink, Place, resolve_existing, sync_dir};
-use crate::write::{check_unchanged, target};
+use crate::place::{LastLink, Place, look_up, resolve_existing, stays, sync_dir};
+use crate::write::{TEMP_PREFIX, check_unchanged, target};
 use crate::{Directory, Files, Workspace};
 
 impl Workspace {
@@ -71,6 +71,21 @@ impl Workspace {
         if let (Files::Directory(directory), Ok(path)) = (&self.files, RelPath::file(path)) {
             directory.remove_empty_above(&path);
         }
+    }
+
+    /// Removes what was left of a file that was being written, at a path that [`Workspace::scan`] found. Nobody may
+    /// be writing.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidPath` for a path that is none of such a file, `NotFound`, `Io`.
+    pub fn remove_unfinished(&self, path: &str) -> Result<(), WorkspaceError> {
+        let path = RelPath::file(path)?;
+        let is_one = path.names().next_back().is_some_and(|name| name.starts_with(TEMP_PREFIX));
+        if !is_one {
+            return Err(WorkspaceError::NotFound { path: path.to_string() });
+        }
+        look_up(self, &path)?.remove(&path)
     }
 
     /// Whether [`Workspace::remove_if_unchanged`] would be let to begin: says what is in its way, and
@@ -148,7 +163,7 @@ fn check_below(
             if count > count_max || depth > PATH_COMPONENTS_MAX {
                 return Err(WorkspaceError::TooMany { path: path.to_string(), count_max });
             }
-            if crate::place::is_protected(&name.to_string_lossy()) {
+            if stays(&name.to_string_lossy()) {
                 return Err(WorkspaceError::ProtectedPath { path: path.to_string() });
             }
             if entry.file_type().map_err(from_io)?.is_dir() {
@@ -167,5 +182,48 @@ fn check_present(place: &Place, path: &RelPath) -> Result<(), WorkspaceError> {
     match target(place, path)? {
         Some(_) => Ok(()),
         None => Err(WorkspaceError::NotFound { path: path.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{Cancel, SearchLimits};
+
+    #[test]
+    fn what_was_left_of_a_write_keeps_no_directory_and_what_is_protected_does() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(root.path()).unwrap();
+        fs::create_dir_all(root.path().join("dir/below")).unwrap();
+        fs::write(root.path().join("dir/below/.iris-tmp-0123456789abcdef"), "half").unwrap();
+        fs::create_dir_all(root.path().join("dir/other/.git")).unwrap();
+        let refused = workspace.remove("dir", true, 100).unwrap_err();
+        assert_eq!(refused.reason(), Some("protected_path"));
+        workspace.remove("dir/below", true, 100).unwrap();
+        assert!(!root.path().join("dir/below").exists());
+    }
+
+    #[test]
+    fn a_scan_finds_what_was_left_of_writes_and_that_alone_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(root.path()).unwrap();
+        workspace.write("dir/a", b"a").unwrap();
+        workspace.stage("upload").unwrap();
+        fs::write(root.path().join("dir/.iris-tmp-0123456789abcdef"), "half").unwrap();
+        fs::write(root.path().join(".iris-tmp-fedcba9876543210"), "half").unwrap();
+        let scan = || workspace.scan(&SearchLimits::default(), &Cancel::new()).unwrap();
+        let unfinished = scan().unfinished;
+        let expected = [".iris-tmp-fedcba9876543210", "dir/.iris-tmp-0123456789abcdef"];
+        assert_eq!(unfinished, expected);
+        for path in &unfinished {
+            workspace.remove_unfinished(path).unwrap();
+        }
+        assert!(workspace.remove_unfinished("dir/a").is_err());
+        assert!(workspace.remove_unfinished(".iris-tmp-uploads").is_err());
+        let scan = scan();
+        assert_eq!((scan.files.len(), scan.unfinished.len()), (1, 0));
+        assert!(workspace.resume_staged("upload").unwrap().is_some());
     }
 }

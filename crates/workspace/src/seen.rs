@@ -10,7 +10,7 @@ use crate::folder::Opened;
 use crate::path::RelPath;
 use crate::place::look_up;
 use crate::read::read_bounded;
-use crate::walk::{Base, Budget, Cut, Found, SearchLimits, walk};
+use crate::walk::{Base, Budget, Cut, Found, SearchLimits, walk, walk_noting};
 use crate::watch::WATCHED_DIRECTORIES_MAX;
 use crate::{EntryKind, Workspace, content_hash};
 
@@ -72,6 +72,8 @@ pub struct SeenFile {
 pub struct Scan {
     /// By path, sorted by name within each directory.
     pub files: Vec<(String, Seen)>,
+    /// Files that were being written, or were left by who was.
+    pub unfinished: Vec<String>,
     /// Why there may be more.
     pub cut: Option<Cut>,
 }
@@ -98,8 +100,9 @@ impl Workspace {
             }
             Ok(())
         };
-        let cut = walk(self, &base, usize::MAX, &mut budget, visit)?;
-        Ok(Scan { files, cut })
+        let mut unfinished = Vec::new();
+        let cut = walk_noting(self, &base, &mut unfinished, &mut budget, visit)?;
+        Ok(Scan { files, unfinished, cut })
     }
 
     /// The directories of the project that `.gitignore` files do not leave out, `.` first, and whether these

@@ -486,7 +486,7 @@ impl StoredFolder {
         let entries = self.stored.entries(&self.path, entries_max)?.into_iter();
         let named = entries.map(|StoredEntry { name, file }| {
             let facts = file.map_or_else(Self::facts_of_directory, facts_of);
-            Named { name, kind: facts.kind, facts: Some(facts) }
+            Named { name, is_unreachable: false, kind: facts.kind, facts: Some(facts) }
         });
         Ok(named.collect())
     }

@@ -126,6 +126,8 @@ pub(crate) struct Found<'a> {
     /// Relative to the project's directory.
     pub(crate) path: &'a RelPath,
     pub(crate) kind: EntryKind,
+    /// Whether the name is not UTF-8, and escaped here.
+    pub(crate) is_unreachable: bool,
     /// Where they came along with the name.
     known: Option<&'a Facts>,
 }
@@ -182,23 +184,42 @@ pub(crate) fn walk(
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
     let ignores = Some(ignores_above(workspace, &base.path));
-    begin(base, Walk { depth_max: depth_max.min(PATH_COMPONENTS_MAX), ignores }, budget, visit)
+    let depth_max = depth_max.min(PATH_COMPONENTS_MAX);
+    let shows_unreachable = false;
+    begin(base, Walk { depth_max, ignores, shows_unreachable, unfinished: None }, budget, visit)
 }
 
-/// As [`walk`], with what `.gitignore` files say.
-pub(crate) fn walk_all(
+/// As [`walk`], through everything, and adds the paths of files that are being written to `unfinished`.
+pub(crate) fn walk_noting(
+    workspace: &Workspace,
     base: &Base,
-    depth_max: usize,
+    unfinished: &mut Vec<String>,
     budget: &mut Budget<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
-    let depth_max = depth_max.min(PATH_COMPONENTS_MAX);
-    begin(base, Walk { depth_max, ignores: None }, budget, visit)
+    let ignores = Some(ignores_above(workspace, &base.path));
+    let (depth_max, unfinished) = (PATH_COMPONENTS_MAX, Some(unfinished));
+    let shows_unreachable = false;
+    begin(base, Walk { depth_max, ignores, shows_unreachable, unfinished }, budget, visit)
+}
+
+/// As [`walk`], for people to see: with names that are not UTF-8, and perhaps with what `.gitignore` files say.
+pub(crate) fn walk_shown(
+    workspace: &Workspace,
+    base: &Base,
+    depth_max: usize,
+    with_ignored: bool,
+    budget: &mut Budget<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<Option<Cut>, WorkspaceError> {
+    let ignores = (!with_ignored).then(|| ignores_above(workspace, &base.path));
+    let (depth_max, shows_unreachable) = (depth_max.min(PATH_COMPONENTS_MAX), true);
+    begin(base, Walk { depth_max, ignores, shows_unreachable, unfinished: None }, budget, visit)
 }
 
 fn begin(
     base: &Base,
-    mut walk: Walk,
+    mut walk: Walk<'_>,
     budget: &mut Budget<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
@@ -209,13 +230,17 @@ fn begin(
     }
 }
 
-struct Walk {
+struct Walk<'a> {
     depth_max: usize,
     /// None where they do not count.
     ignores: Option<Ignores>,
+    /// Whether names that are not UTF-8 are visited; nothing goes into them.
+    shows_unreachable: bool,
+    /// Where files that are being written are noted.
+    unfinished: Option<&'a mut Vec<String>>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn directory(
         &mut self,
         dir: &Folder,
@@ -229,15 +254,25 @@ impl Walk {
             let has_rules = entries.iter().any(|entry| entry.name == IGNORE_FILE);
             if has_rules { ignores.enter(dir, path) } else { ignores.enter_without() }
         }
-        for Named { name, kind, facts } in entries {
+        for Named { name, is_unreachable, kind, facts } in entries {
             let path = path.child(&name);
+            if is_unreachable && !self.shows_unreachable {
+                continue;
+            }
+            if name.starts_with(TEMP_PREFIX) {
+                if let (EntryKind::File, Some(unfinished)) = (kind, &mut self.unfinished) {
+                    unfinished.push(path.to_string());
+                }
+                continue;
+            }
             let is_dir = kind == EntryKind::Directory;
             if self.ignores.as_ref().is_some_and(|ignores| ignores.contains(&path, is_dir)) {
                 continue;
             }
             let known = facts.as_ref();
-            visit(budget, &Found { dir, name: &name, path: &path, kind, known })?;
-            if kind == EntryKind::Directory
+            visit(budget, &Found { dir, name: &name, path: &path, kind, is_unreachable, known })?;
+            if !is_unreachable
+                && kind == EntryKind::Directory
                 && depth < self.depth_max
                 && let Ok(child) = dir.child(&path, &name)
             {
@@ -264,14 +299,10 @@ fn sorted_entries(dir: &Folder, budget: &mut Budget<'_>) -> (Vec<Named>, Result<
         if listed.is_err() {
             break;
         }
-        entries.extend(entry.filter(|entry| is_walked(&entry.name)));
+        entries.extend(entry.filter(|entry| entry.name != GIT_DIR));
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     (entries, listed)
-}
-
-fn is_walked(name: &str) -> bool {
-    name != GIT_DIR && !name.starts_with(TEMP_PREFIX)
 }
 
 /// The ignore files of the directories above `base`.

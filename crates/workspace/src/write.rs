@@ -162,6 +162,8 @@ impl Directory {
         let mut temp =
             TempFile::create(&place.dir, mode).map_err(|e| WorkspaceError::from_io(path, e))?;
         let (size, hash) = temp.fill(path, content)?;
+        #[cfg(feature = "faults")]
+        half_written();
 
         let guard = self.replacing();
         let created = target(&place, path)?.is_none();
@@ -177,6 +179,24 @@ impl Directory {
 
         sync_dir(&place.dir).map_err(|source| WorkspaceError::from_io(path, source))?;
         Ok(WriteOutcome { path: path.to_string(), created, size, hash })
+    }
+}
+
+/// What tests have done whenever a file is written and has not taken its place.
+#[cfg(feature = "faults")]
+static HALF_WRITTEN: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+
+/// Has something done, in the whole process, whenever a file is written and has not taken its place; the first
+/// to ask is heard. For tests.
+#[cfg(feature = "faults")]
+pub fn when_half_written(what: fn()) {
+    HALF_WRITTEN.get_or_init(|| what);
+}
+
+#[cfg(feature = "faults")]
+fn half_written() {
+    if let Some(what) = HALF_WRITTEN.get() {
+        what();
     }
 }
 

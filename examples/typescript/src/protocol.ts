@@ -441,6 +441,10 @@ export interface ChangedFile {
   path: string;
   /** What became of it between the two. */
   change: FileChange;
+  /** The version of the earlier one, for `file.diff`; 0 where there was no file. Absent in what was told before Iris told it, as `to`. */
+  from?: number | null;
+  /** The version of the later one; 0, or one that says that the file is deleted, where there is none. */
+  to?: number | null;
   /** Lines that the later one has and the earlier one has not; absent for bytes that are no text, for what is not kept, and where there are too many files or too large ones to compare lines. */
   insertions?: number | null;
   /** Lines that the earlier one has and the later one has not; absent as `insertions`. */
@@ -655,6 +659,8 @@ export interface FileEntry {
   modifiedAt: number;
   /** The path with what does not print, or turns the direction of text, written as `\u{..}`; absent where that is the path itself. */
   shown?: string | null;
+  /** Whether no operation reaches it, because its name is not UTF-8: `path` has the bytes that are none as `\x{..}`, `size` and `modifiedAt` are 0, and what is in it is not listed. Absent when it is reached. */
+  unreachable?: boolean;
 }
 
 /** What an entry of a directory is. */
@@ -1437,6 +1443,8 @@ export interface Project {
   role: Role;
   /** Free-form settings of the project. */
   settings: Record<string, unknown>;
+  /** How much it holds; in the answer of `project.get` alone, and absent there while the project cannot be opened. */
+  storage?: ProjectStorage | null;
   /** Milliseconds since 1970 UTC. */
   createdAt: number;
   /** Milliseconds since 1970 UTC. */
@@ -1461,6 +1469,26 @@ export interface ProjectGit {
 }
 
 export type ProjectId = string;
+
+/** How much a project holds, and how much it may; a limit of 0 is none. */
+export interface ProjectStorage {
+  /** Messages and parts of messages. */
+  rows: number;
+  /** Most of them. */
+  rowsMax: number;
+  /** Bytes of its database, without what is free in it. */
+  bytes: number;
+  /** Most of them. */
+  bytesMax: number;
+  /** Files that are known. */
+  files: number;
+  /** Most of them. */
+  filesMax: number;
+  /** Bytes of these files. */
+  fileBytes: number;
+  /** Most of them. */
+  fileBytesMax: number;
+}
 
 /** Where the files of a project live. */
 export type ProjectType = "local" | "git" | "remote";
@@ -4522,6 +4550,10 @@ export interface Operations {
       files: ChangedFile[];
       /** Whether there are more than are named here. */
       cut: boolean;
+      /** All of it as one unified diff, of at most 256 KiB. */
+      unified: string;
+      /** Whether `unified` does not have all of it: files that are no text or not kept, very large ones, what is beyond its size, and any where more than 100 files differ. */
+      coarse: boolean;
     };
   };
   /** Clones a project again whose clone failed. */

@@ -3,8 +3,8 @@
 use std::os::unix::fs::symlink;
 
 use iris_protocol::{
-    ErrorCode, FileEncoding, FileEntryType, FileList, FileRead, FileSearch, FileSearchKind,
-    FileStat, FileType, FileWrite, ProjectId, ProjectType,
+    ErrorCode, FileDelete, FileEncoding, FileEntryType, FileList, FileRead, FileSearch,
+    FileSearchKind, FileStat, FileType, FileWrite, ProjectId, ProjectType,
 };
 use iris_testkit::{Person, TestApp, spawn_app};
 
@@ -265,6 +265,27 @@ async fn f6_f7_second_names_and_protected_names_are_left_alone() {
     assert_eq!(tree.json["error"]["details"]["reason"], "protected_path", "{tree:?}");
     assert!(files.join("dir/.git/config").exists());
     assert_eq!(std::fs::read_to_string(outside).unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_utf_8_is_listed_and_goes_with_its_directory() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let (_app, ann, project, files) = scene().await;
+    std::fs::create_dir(files.join("dir")).unwrap();
+    let odd = files.join("dir").join(std::ffi::OsStr::from_bytes(b"a\xff.txt"));
+    std::fs::write(odd, "x").unwrap();
+    let page = ann.client.call(Some(&project), list(None, 2)).await.unwrap();
+    let found: Vec<_> =
+        page.entries.iter().map(|it| (it.path.as_str(), it.r#type, it.unreachable)).collect();
+    let directory = ("dir", FileEntryType::Directory, false);
+    assert_eq!(found, [directory, ("dir/a\\x{ff}.txt", FileEntryType::File, true)]);
+    let read = ann.client.file_get(&project, "dir/a\\x{ff}.txt").await;
+    assert_eq!(refusal(read).code, ErrorCode::NotFound);
+    let (path, recursive) = ("dir".to_owned(), Some(true));
+    let delete = FileDelete { path, recursive, version: None };
+    ann.client.call(Some(&project), delete).await.unwrap();
+    assert!(!files.join("dir").exists());
 }
 
 /// Row F8: names are kept byte by byte, and shown so that none looks like another.

@@ -3,7 +3,7 @@
 use iris_protocol::{
     ErrorCode, Event, FileChange, FileDelete, FileDiff, FileEdit, FileMove, FileRestore,
     FileSource, FileVersion, FileVersions, FileWrite, PermissionAction, PermissionCreate,
-    ProjectId, Role, RoomRequest, RunDiff, RunStatus, Subscribe,
+    ProjectId, Role, RoomRequest, RunDiff, RunId, RunStatus, Subscribe,
 };
 use iris_testkit::{Conversation, Person, patiently, spawn_app};
 use serde_json::json;
@@ -87,7 +87,50 @@ async fn each_change_is_a_version_with_its_author_whatever_way_it_was_made() {
         (changed.change, changed.insertions, changed.deletions),
         (FileChange::Updated, Some(1), Some(1))
     );
+    assert_eq!((changed.from, changed.to), (Some(3), Some(4)));
+    let between = diff(changed.from, changed.to).await;
+    assert_eq!((whole.unified, whole.coarse), (between.unified, false));
     assert!(talk.names().contains(&"run.diff.updated"), "{:?}", talk.names());
+}
+
+#[tokio::test]
+async fn a_run_is_compared_in_one_text_that_leaves_out_what_is_no_text_or_too_much() {
+    let (_app, ann, project, _) = scene().await;
+    let mut talk = ann.conversation_in(&project).await;
+    allow(&talk, "edit").await;
+    ann.client.file_put(&project, "gone.txt", "gone\n").await.unwrap();
+    let compare = async |talk: &Conversation, run: RunId| {
+        let request = RunDiff { session_id: talk.session.clone(), run_id: run };
+        talk.call(request).await.unwrap()
+    };
+    let patch =
+        "*** Begin Patch\n*** Delete File: gone.txt\n*** Add File: new.txt\n+new\n*** End Patch";
+    let script = format!("call applyPatch {}\nstep\nsay ok", json!({ "patch": patch }));
+    let run = talk.send_message(&script).await.run_id;
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let found = compare(&talk, run).await;
+    let versions: Vec<_> =
+        found.files.iter().map(|it| (it.path.as_str(), it.change, it.from, it.to)).collect();
+    let gone = ("gone.txt", FileChange::Deleted, Some(1), Some(2));
+    assert_eq!(versions, [gone, ("new.txt", FileChange::Created, Some(0), Some(1))]);
+    let expected = "--- a/gone.txt\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-gone\n\
+                    --- /dev/null\n+++ b/new.txt\n@@ -0,0 +1,1 @@\n+new\n";
+    assert_eq!((found.unified.as_str(), found.coarse), (expected, false));
+
+    // What is beyond the size is left out whole, and what is behind it is not.
+    for path in ["one.txt", "two.txt"] {
+        ann.client.file_put(&project, path, "line\n".repeat(30_000)).await.unwrap();
+    }
+    let patch = "*** Begin Patch\n*** Delete File: one.txt\n*** Delete File: two.txt\n\
+                 *** Add File: zero.txt\n+0\n*** End Patch";
+    let script = format!("call applyPatch {}\nstep\nsay ok", json!({ "patch": patch }));
+    let run = talk.send_message(&script).await.run_id;
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let found = compare(&talk, run).await;
+    assert_eq!((found.files.len(), found.coarse, found.cut), (3, true, false));
+    assert_eq!(found.files[1].deletions, Some(30_000));
+    let headers = found.unified.lines().filter(|line| line.starts_with("--- "));
+    assert_eq!(headers.collect::<Vec<_>>(), ["--- a/one.txt", "--- /dev/null"]);
 }
 
 #[tokio::test]

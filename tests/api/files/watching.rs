@@ -1,10 +1,17 @@
 //! What others change in the directory of a project is noticed by itself.
 
+use std::path::Path;
 use std::time::Duration;
 
 use iris_actors::FileSettings;
-use iris_protocol::{Event, FileSource, RoomRequest, Subscribe};
-use iris_testkit::{AppOptions, moment, patiently, spawn_app_with};
+use iris_client::Socket;
+use iris_protocol::{
+    Event, FileSource, ProjectCreate, ProjectId, ProjectType, RoomRequest, Subscribe,
+};
+use iris_testkit::{AppOptions, Person, moment, patiently, spawn_app_with};
+
+use crate::bash::{allow, sandbox};
+use crate::git::scene;
 
 #[tokio::test]
 async fn changes_from_outside_are_told_while_the_project_is_open_and_those_of_iris_once() {
@@ -120,4 +127,96 @@ async fn where_not_all_directories_are_watched_changes_are_found_by_looking() {
         told(round, "deleted").await;
     }
     writes.abort();
+}
+
+/// A socket that hears what happens in a project.
+async fn hear(person: &Person, project: &ProjectId) -> Socket {
+    let socket = person.connect().await;
+    let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
+    let subscribe = Subscribe { rooms, deltas: None, presence: None };
+    socket.call(Some(project), subscribe).await.unwrap();
+    socket
+}
+
+/// Waits until a change of a file from outside is told.
+async fn told_of(socket: &Socket, expected: &str) {
+    let told = async {
+        loop {
+            let (Event::FileCreated { path, source, .. } | Event::FileUpdated { path, source, .. }) =
+                socket.next_event().await.unwrap().event
+            else {
+                continue;
+            };
+            if path == expected {
+                return assert_eq!(source, FileSource::External, "{path}");
+            }
+        }
+    };
+    patiently(&format!("a change of {expected}"), told).await;
+}
+
+/// Waits until the watcher hears what changes in the top directory: the first look at everything is over then.
+async fn watched(socket: &Socket, root: &Path) {
+    for count in 0.. {
+        let name = format!("top{count}.txt");
+        std::fs::write(root.join(&name), "x").unwrap();
+        if tokio::time::timeout(Duration::from_secs(1), told_of(socket, &name)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_look_finds_is_told_also_where_there_are_too_many_files_for_one() {
+    let files = FileSettings {
+        watch_after: Duration::from_millis(1),
+        watched_files_max: 1,
+        watched_directories_max: 1,
+        scan_every: Duration::from_millis(50),
+        ..FileSettings::default()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    std::fs::create_dir(root.join("dir")).unwrap();
+    for path in ["dir/a.txt", "more.txt"] {
+        std::fs::write(root.join(path), "one").unwrap();
+    }
+    let project_roots = vec![root.clone()];
+    let app = spawn_app_with(AppOptions { files, project_roots, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let request = ProjectCreate {
+        name: "p".to_owned(),
+        description: None,
+        r#type: ProjectType::Local,
+        path: Some(root.to_str().unwrap().to_owned()),
+        git: None,
+    };
+    let project = ann.client.call(None, request).await.unwrap().project.id;
+    let socket = hear(&ann, &project).await;
+    watched(&socket, &root).await;
+    // It does not hear of this one, which is the first that a look comes to.
+    std::fs::write(root.join("dir/a.txt"), "two and more").unwrap();
+    told_of(&socket, "dir/a.txt").await;
+}
+
+/// The last look of a command is at everything, which may be over before the change, or be cut off as here.
+#[tokio::test]
+async fn what_was_heard_while_a_command_ran_is_looked_at_when_none_runs_any_more() {
+    let files = FileSettings {
+        watch_after: Duration::from_millis(1),
+        watched_files_max: 1,
+        ..FileSettings::default()
+    };
+    let options = AppOptions { sandbox: Some(sandbox()), files, ..AppOptions::default() };
+    let Some((app, ann)) = scene(options).await else { return };
+    let talk = ann.conversation().await;
+    allow(&talk, "bash", "*").await;
+    allow(&talk, "edit", "*").await;
+    let root = app.data_dir().join("projects").join(talk.project.as_str()).join("files");
+    let socket = hear(&ann, &talk.project).await;
+    watched(&socket, &root).await;
+    // Long enough for the watcher to hear of it while the command runs.
+    let command = "echo > z.txt; sleep 1";
+    talk.send_message(&format!("call bash {}", serde_json::json!({ "command": command }))).await;
+    told_of(&socket, "z.txt").await;
 }

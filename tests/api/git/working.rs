@@ -10,7 +10,8 @@ use iris_protocol::{
     SecretText,
 };
 use iris_sandbox::share_directory;
-use iris_testkit::{AppOptions, Person, patiently};
+use iris_testkit::{AppOptions, Person, WireSocket, patiently};
+use serde_json::json;
 
 use super::serving::{Manner, Server};
 use super::{
@@ -512,6 +513,46 @@ async fn a_plain_server_of_files_will_do_and_viewers_look_only() {
     let missing = GitSource { branch: Some("none".to_owned()), ..from(server.url()) };
     let (_, error) = failure(&ann, missing).await;
     assert!(error.contains("no such branch"), "{error}");
+}
+
+/// Neither what is on its way nor what a crash left of a write, whatever the repository says of it.
+#[tokio::test]
+async fn files_that_are_being_received_or_written_are_neither_told_nor_committed() {
+    let origin = Origin::new();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    let bob = app.user("bob").await;
+    ann.add_member(&id, &bob, Role::Member).await;
+    let mut socket = WireSocket::open(&app.url, Some(bob.token())).await.unwrap();
+    let bytes = b"not for everybody, and not whole";
+    let sha256 = iris_workspace::content_hash(bytes);
+    let upload = json!({ "path": "bobs.bin", "size": bytes.len(), "sha256": sha256 });
+    socket.ask("1", "upload.begin", Some(id.as_str()), upload).await;
+    assert_eq!(socket.response("1").await["success"], true);
+    let files = files_of(&app, &id);
+    assert_eq!(std::fs::read_dir(files.join(".iris-tmp-uploads")).unwrap().count(), 1);
+    std::fs::write(files.join("b/.iris-tmp-0123456789abcdef"), "half").unwrap();
+    // A git of an agent leaves them out as well, but where the repository says otherwise.
+    assert_eq!(git(&origin.work(), &["-C", files.to_str().unwrap(), "status", "--short"]), "");
+    ann.client.file_put(&id, ".gitignore", "!.iris-tmp-*\n").await.unwrap();
+    ann.client.file_put(&id, "b/new.txt", "new\n").await.unwrap();
+
+    let status = ann.client.call(Some(&id), GitStatus {}).await.unwrap();
+    let told: Vec<_> = status.files.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(told, [".gitignore", "b/new.txt"]);
+    let paths = Some(vec![".iris-tmp-uploads".to_owned()]);
+    let named = GitCommit { message: "Named".to_owned(), paths };
+    let refused = refusal(ann.client.call(Some(&id), named).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Conflict, "nothing_to_commit"));
+    let below = GitCommit { message: "Below".to_owned(), paths: Some(vec!["b".to_owned()]) };
+    let mut made = vec![ann.client.call(Some(&id), below).await.unwrap().commit];
+    made.push(ann.client.call(Some(&id), message("All")).await.unwrap().commit);
+    for (commit, new) in made.iter().zip(["b/new.txt", ".gitignore"]) {
+        let shown = ["-C", files.to_str().unwrap(), "show", "--format=", "--name-only", &commit.id];
+        assert_eq!(git(&origin.work(), &shown), new);
+    }
+    let nothing = refusal(ann.client.call(Some(&id), message("Nothing")).await);
+    assert_eq!(code_of(&nothing), (ErrorCode::Conflict, "nothing_to_commit"));
 }
 
 #[tokio::test]

@@ -67,14 +67,15 @@ pub(in crate::dispatch) async fn list(
 }
 
 fn entry(entry: Entry) -> FileEntry {
-    let Entry { path, kind, size, modified_ms } = entry;
+    let Entry { path, kind, size, modified_ms, is_unreachable: unreachable } = entry;
     let r#type = match kind {
         EntryKind::File => FileEntryType::File,
         EntryKind::Directory => FileEntryType::Directory,
         EntryKind::Link => FileEntryType::Link,
         EntryKind::Other => FileEntryType::Other,
     };
-    FileEntry { shown: shown_path(&path), path, r#type, size, modified_at: modified_ms }
+    let (shown, modified_at) = (shown_path(&path), modified_ms);
+    FileEntry { path, r#type, size, modified_at, shown, unreachable }
 }
 
 pub(in crate::dispatch) async fn stat(

@@ -2,14 +2,15 @@
 
 use iris_protocol::{
     ApiError, ErrorCode, FileChange, FileDiff, FileDifference, FileVersionPage, FileVersions,
-    RunDiff, RunDifference, limits::FILE_BYTES_MAX,
+    RunDiff, RunDifference,
+    limits::{FILE_BYTES_MAX, FILE_DIFF_LINES_BYTES_MAX},
 };
 use iris_workspace::{RelPath, WorkspaceError, compare, unified};
 
 use super::{Done, Grant, done, internal, refused, stored};
 use crate::Node;
 use crate::dispatch::projects::page_size;
-use crate::files::{Place, difference_of_run};
+use crate::files::{OfRun, Place, difference_of_run};
 use crate::project::ProjectHandle;
 
 /// Checks a path and takes away what does not count in it.
@@ -114,6 +115,7 @@ pub(in crate::dispatch) async fn run_diff(
     let run = run.filter(|run| run.session_id == session_id);
     run.ok_or_else(|| ApiError::not_found("run"))?;
     let place = Place { project: &project, services: &node.services };
-    let (files, cut) = difference_of_run(place, run_id.clone()).await?;
-    done(RunDifference { session_id, run_id, files, cut })
+    let found = difference_of_run(place, run_id.clone(), FILE_DIFF_LINES_BYTES_MAX).await?;
+    let OfRun { files, is_cut: cut, unified, is_coarse: coarse } = found;
+    done(RunDifference { session_id, run_id, files, cut, unified, coarse })
 }

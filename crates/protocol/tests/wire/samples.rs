@@ -438,6 +438,8 @@ fn session_events() -> Vec<Event> {
             files: vec![ChangedFile {
                 path: "a/b.txt".to_owned(),
                 change: FileChange::Deleted,
+                from: Some(2),
+                to: Some(0),
                 insertions: Some(0),
                 deletions: Some(3),
             }],
@@ -780,6 +782,8 @@ fn file_events() -> Vec<Event> {
             files: vec![ChangedFile {
                 path: "a/b.txt".to_owned(),
                 change: FileChange::Updated,
+                from: Some(1),
+                to: Some(4),
                 insertions: Some(1),
                 deletions: Some(2),
             }],

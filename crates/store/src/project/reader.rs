@@ -805,7 +805,7 @@ impl ProjectReader {
         self.reader.read_here(|conn| files::tree_entries(conn, directory, entries_max))
     }
 
-    /// Whether all files of the project were looked at once.
+    /// Whether there was a look at all files of the project, however far it came.
     ///
     /// # Errors
     /// As [`Reader::read`].

@@ -52,6 +52,7 @@ pub(super) fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
         created_at: row.get(7)?,
         updated_at: row.get(8)?,
         archived_at: row.get(9)?,
+        storage: None,
         role: role(row, 10)?,
     })
 }
