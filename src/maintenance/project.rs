@@ -304,8 +304,8 @@ fn import_into(
 
 /// Keeps where the project was cloned from, if a server with this configuration may go there.
 fn keep_git(data: &DataDir, root: &Root, import: &mut ImportProject) {
-    let config = EgressConfig { allow: data.config.egress_allow.clone(), ..Default::default() };
-    let egress = Egress::new(config).ok();
+    let allow = data.config.egress_allow.clone();
+    let egress = Egress::new(EgressConfig { allow, ..EgressConfig::default() }).ok();
     let (project_roots, data_dir) = (&data.config.project_roots, &data.path);
     root.wait(Reach { project_roots, data_dir, egress: egress.as_ref() }.settle(import));
 }
