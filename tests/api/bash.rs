@@ -519,7 +519,7 @@ async fn what_a_hostile_command_prints_does_not_grow_the_server() {
     for hostile in ["yes | head -c 200M", "yes | tr -d '\\n' | head -c 200M"] {
         let (state, output) = outcome(&mut talk, &runs(hostile)).await;
         assert_eq!(state, ToolState::Completed, "{output}");
-        assert!(output.ends_with("(exit code 0)") || output.contains("can be read"), "{output}");
+        assert!(output.len() > 32 * 1024, "{output}");
     }
     let most = memory(&server, "VmHWM");
     assert!(most < before + GROWTH_MB_MAX, "{before} MB before, {most} MB at most");
