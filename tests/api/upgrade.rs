@@ -158,7 +158,8 @@ async fn what_an_earlier_server_kept_of_other_projects_and_of_what_is_under_way_
         assert_eq!(read().await, "second\n", "{version}");
         let of = FileVersions { path: "a.txt".to_owned(), limit: None, cursor: None };
         assert_eq!(ann.client.call(Some(remote), of).await.unwrap().versions.len(), 2);
-        let restore = SnapshotRestore { snapshot_id: more.snapshot_id.clone() };
+        let snapshot_id = more.snapshot_id.clone();
+        let restore = SnapshotRestore { snapshot_id, skip_unkept: None };
         ann.client.call(Some(remote), restore).await.unwrap();
         assert_eq!(read().await, "first\n", "{version}");
         // The one that was cloned.

@@ -250,8 +250,9 @@ async fn check_versioned(
         place.blocking(list).await?
     };
     let known: HashSet<&str> = known.iter().map(|(path, ..)| path.as_str()).collect();
-    let is_lost =
-        |entry: &&Entry| entry.kind == EntryKind::File && !known.contains(entry.path.as_str());
+    // Nobody knows what is in a directory that no operation reaches.
+    let may_be_lost = |entry: &Entry| entry.kind == EntryKind::File || entry.is_unreachable;
+    let is_lost = |entry: &&Entry| may_be_lost(entry) && !known.contains(entry.path.as_str());
     let lost: Vec<&str> = below.iter().filter(is_lost).map(|entry| &*entry.path).collect();
     if lost.is_empty() {
         return Ok(());

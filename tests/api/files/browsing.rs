@@ -282,9 +282,13 @@ async fn a_name_that_is_not_utf_8_is_listed_and_goes_with_its_directory() {
     assert_eq!(found, [directory, ("dir/a\\x{ff}.txt", FileEntryType::File, true)]);
     let read = ann.client.file_get(&project, "dir/a\\x{ff}.txt").await;
     assert_eq!(refusal(read).code, ErrorCode::NotFound);
-    let (path, recursive) = ("dir".to_owned(), Some(true));
-    let delete = FileDelete { path, recursive, version: None };
-    ann.client.call(Some(&project), delete).await.unwrap();
+    let delete = |unversioned| {
+        let (path, recursive) = ("dir".to_owned(), Some(true));
+        FileDelete { path, recursive, unversioned, version: None }
+    };
+    let refused = refusal(ann.client.call(Some(&project), delete(None)).await);
+    assert_eq!(refused.details["reason"], "unversioned_files");
+    ann.client.call(Some(&project), delete(Some(true))).await.unwrap();
     assert!(!files.join("dir").exists());
 }
 

@@ -71,6 +71,8 @@ impl Known {
                 usage,
                 price_version,
                 finish_reason,
+                answered_by,
+                raw_finish_reason,
                 ..
             } => {
                 let part = Part::Step {
@@ -79,6 +81,8 @@ impl Known {
                     usage: *usage,
                     price_version: price_version.clone(),
                     finish_reason: *finish_reason,
+                    answered_by: answered_by.clone(),
+                    raw_finish_reason: raw_finish_reason.clone(),
                 };
                 self.change(message_id, |known| known.parts.push(part));
             }
