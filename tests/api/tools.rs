@@ -175,7 +175,7 @@ async fn calls_of_one_answer_read_side_by_side_and_write_one_path_in_their_order
     for _ in 0..EDITS + 2 {
         ann.wait_for("message.tool.result").await;
     }
-    let log: String = (0..=EDITS).map(|n| format!("{n}\n")).collect();
+    let log: String = (0..=EDITS).map(|n| n.to_string() + "\n").collect();
     assert_eq!(ann.person.client.file_get(&ann.project, "log.txt").await.unwrap(), log);
     for mut visitor in visitors {
         let page = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
