@@ -727,6 +727,8 @@ export interface FileVersion {
   source: FileSource;
   /** The path that it had before, where it was moved. */
   from?: string | null;
+  /** The user who had a lock on it then, where a command of somebody else changed it all the same. */
+  despiteLockOf?: UserId | null;
   /** Milliseconds since 1970 UTC. */
   at: number;
 }
@@ -1744,6 +1746,17 @@ export type SessionState = "idle" | "queued" | "running" | "waiting" | "retrying
 
 /** Whether a session is in use. */
 export type SessionStatus = "active" | "archived" | "deleted";
+
+/** Why a file stays as it is while others are put back. */
+export type SkipReason = "contentNotKept" | "protectedPath" | "hardLinked";
+
+/** A file that stays as it is while others are put back. */
+export interface SkippedFile {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** Why. */
+  reason: SkipReason;
+}
 
 /** A moment of the files of a project. */
 export interface Snapshot {
@@ -3105,7 +3118,7 @@ export interface Operations {
       messageId: MessageId;
       /** Whether to say only what would become of it; `false` when absent. */
       dryRun?: boolean | null;
-      /** Whether files that somebody else changed since stay as they are; when absent or `false`, one such file has all of it refused. */
+      /** Whether files that somebody else changed since stay as they are, and those of which the content is not kept, before or now; when absent or `false`, one such file has all of it refused. */
       skipChanged?: boolean | null;
     };
     /** What `session.revert` or `session.unrevert` did, or would do. */
@@ -3124,6 +3137,8 @@ export interface Operations {
       files: ChangedFile[];
       /** By path, the first 500: files that somebody else changed since, which stay as they are. */
       changedSince?: ChangedSince[];
+      /** By path, the first 500: files that cannot be put back, which stay as they are. */
+      skipped?: SkippedFile[];
     };
   };
   /** Undoes the last `session.revert`, as long as nothing was said in the session since. */
@@ -3134,7 +3149,7 @@ export interface Operations {
       sessionId: SessionId;
       /** Whether to say only what would become of it; `false` when absent. */
       dryRun?: boolean | null;
-      /** Whether files that somebody changed since stay as they are; when absent or `false`, one such file has all of it refused. */
+      /** Whether files that somebody changed since stay as they are, and those of which the content is not kept, before or now; when absent or `false`, one such file has all of it refused. */
       skipChanged?: boolean | null;
     };
     /** What `session.revert` or `session.unrevert` did, or would do. */
@@ -3153,6 +3168,8 @@ export interface Operations {
       files: ChangedFile[];
       /** By path, the first 500: files that somebody else changed since, which stay as they are. */
       changedSince?: ChangedSince[];
+      /** By path, the first 500: files that cannot be put back, which stay as they are. */
+      skipped?: SkippedFile[];
     };
   };
   /** Reads a whole conversation as one document. */
@@ -4321,6 +4338,8 @@ export interface Operations {
       path: string;
       /** Whether to delete a directory with all that is below it; not when absent. */
       recursive?: boolean | null;
+      /** Whether files below the directory that have no version, because `.gitignore` files leave them out, go with it for good; when absent or `false`, one such file has it refused. */
+      unversioned?: boolean | null;
       /** The version of the file that the caller knows; another one is refused. */
       version?: number | null;
     };
@@ -4522,13 +4541,17 @@ export interface Operations {
     request: {
       /** The snapshot. */
       snapshotId: SnapshotId;
+      /** Whether files stay as they are of which the content is not kept, then or now; when absent or `false`, one such file has all of it refused. */
+      skipUnkept?: boolean | null;
     };
-    /** What was changed. */
+    /** What was put back. */
     response: {
       /** The new versions, at most 100 of them. */
       versions: FileVersion[];
       /** How many there are. */
       count: number;
+      /** By path, the first 500: files that stay as they are. */
+      skipped?: SkippedFile[];
     };
   };
   /** Compares the files before a run with what it made of them. */
@@ -5834,6 +5857,8 @@ export interface EventPayloads {
     files: ChangedFile[];
     /** By path, the first 500: files that somebody else changed since, which stayed as they were. */
     changedSince: ChangedSince[];
+    /** By path, the first 500: files that could not be put back, which stayed as they were. */
+    skipped?: SkippedFile[];
   };
   /** A revert was undone: messages and files are what they were before it. */
   "session.unreverted": {
@@ -5849,6 +5874,8 @@ export interface EventPayloads {
     files: ChangedFile[];
     /** By path, the first 500: files that somebody changed since, which stayed as they were. */
     changedSince: ChangedSince[];
+    /** By path, the first 500: files that could not be put back, which stayed as they were. */
+    skipped?: SkippedFile[];
   };
   /** Models are told a summary in place of what came before it, from here on. */
   "session.compacted": {
@@ -6263,6 +6290,8 @@ export interface EventPayloads {
     sessionId?: SessionId | null;
     /** Where the change came from. */
     source: FileSource;
+    /** The user who had a lock on it then, where a command of somebody else changed it all the same. */
+    despiteLockOf?: UserId | null;
   };
   /** A file was changed. */
   "file.updated": {
@@ -6276,6 +6305,8 @@ export interface EventPayloads {
     sessionId?: SessionId | null;
     /** Where the change came from. */
     source: FileSource;
+    /** The user who had a lock on it then, where a command of somebody else changed it all the same. */
+    despiteLockOf?: UserId | null;
   };
   /** A file is gone. */
   "file.deleted": {
@@ -6289,6 +6320,8 @@ export interface EventPayloads {
     sessionId?: SessionId | null;
     /** Where the change came from. */
     source: FileSource;
+    /** The user who had a lock on it then, where a command of somebody else changed it all the same. */
+    despiteLockOf?: UserId | null;
   };
   /** A file has another path. */
   "file.moved": {
@@ -6304,6 +6337,8 @@ export interface EventPayloads {
     sessionId?: SessionId | null;
     /** Where the change came from. */
     source: FileSource;
+    /** The user who had a lock on it then, where a command of somebody else changed it all the same. */
+    despiteLockOf?: UserId | null;
   };
   /** Many files changed at once: instead of an event for each of them. */
   "file.changed": {
