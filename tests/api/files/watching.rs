@@ -6,7 +6,7 @@ use std::time::Duration;
 use iris_actors::FileSettings;
 use iris_client::Socket;
 use iris_protocol::{
-    Event, FileSource, ProjectCreate, ProjectId, ProjectType, RoomRequest, Subscribe,
+    Event, FileSource, ProjectCreate, ProjectId, ProjectType, RoomRequest, RunStatus, Subscribe,
 };
 use iris_testkit::{AppOptions, Person, moment, patiently, spawn_app_with};
 
@@ -209,11 +209,14 @@ async fn what_was_heard_while_a_command_ran_is_looked_at_when_none_runs_any_more
     };
     let options = AppOptions { sandbox: Some(sandbox()), files, ..AppOptions::default() };
     let Some((app, ann)) = scene(options).await else { return };
-    let talk = ann.conversation().await;
+    let mut talk = ann.conversation().await;
     allow(&talk, "bash", "*").await;
     allow(&talk, "edit", "*").await;
     let root = app.data_dir().join("projects").join(talk.project.as_str()).join("files");
     let socket = hear(&ann, &talk.project).await;
+    // A directory that comes would have everything looked at. The first command has the sandbox make its own.
+    let run = talk.send_message("call bash {\"command\": \"true\"}").await.run_id;
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
     watched(&socket, &root).await;
     // Long enough for the watcher to hear of it while the command runs.
     let command = "echo > z.txt; sleep 1";
