@@ -1,11 +1,10 @@
 //! Failures that are the same on every wire, over real sockets.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use iris_llm::{
     CALLS_MAX, ErrorClass, Limits, ModelError, ModelEvent, ModelRequest, ProviderKind, Pulse,
 };
