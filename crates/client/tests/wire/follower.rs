@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iris_client::{Backoff, Client, ClientError, FollowOptions, Follower, Update};
-use iris_protocol::{ErrorCode, Event, Ping, Position, SessionState, StreamKind};
+use iris_protocol::{ErrorCode, Event, Ping, Position, SessionState, SnapshotKind, StreamKind};
 use serde_json::json;
 
 use crate::fake::{
@@ -142,7 +142,8 @@ async fn missing_text_is_fetched_by_subscribing_again() {
         session_id: session(),
         message_id: message(),
         part_id: part(),
-        kind: StreamKind::Text,
+        kind: SnapshotKind::Text,
+        tool_name: None,
         r#gen: 1,
         length: 5,
         text: "Hello".to_owned(),
