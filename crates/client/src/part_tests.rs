@@ -1,6 +1,6 @@
 //! Any split, repetition, overlap, loss and restart of a part gives the same text.
 
-use iris_protocol::SessionId;
+use iris_protocol::{SessionId, SnapshotKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -18,12 +18,12 @@ fn delta(generation: u32, offset: usize, text: &str) -> Event {
 fn snapshot(generation: u32, text: &str) -> Event {
     let (session_id, message_id, part_id) = ids();
     let (length, text) = (text.len() as u64, text.to_owned());
-    let kind = StreamKind::Text;
     Event::MessagePartSnapshot {
         session_id,
         message_id,
         part_id,
-        kind,
+        kind: SnapshotKind::Text,
+        tool_name: None,
         r#gen: generation,
         length,
         text,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iris_client::{Backoff, Client, ClientError, FollowOptions, Follower, Update};
-use iris_protocol::{ErrorCode, Event, Ping, Position, SessionState, StreamKind};
+use iris_protocol::{ErrorCode, Event, Ping, Position, SessionState, SnapshotKind, StreamKind};
 use serde_json::json;
 
 use crate::fake::{
