@@ -58,6 +58,7 @@ async fn a_new_project_has_its_owner_as_its_one_member() {
         owner_id: user_id(1),
         role: Role::Owner,
         settings: Map::new(),
+        storage: None,
         created_at: NOW,
         updated_at: NOW,
         archived_at: None,
