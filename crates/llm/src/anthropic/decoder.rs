@@ -69,7 +69,9 @@ impl Decoder for AnthropicDecoder {
             kind => kind,
         };
         // A server that leaves out the start begins with what it says.
-        if matches!(kind, "content_block_start" | "content_block_delta" | "message_stop") {
+        let says_something =
+            ["content_block_start", "content_block_delta", "message_delta", "message_stop"];
+        if says_something.contains(&kind) {
             self.start(&Json::Null, events);
         }
         self.is_at_work = kind.starts_with("content_block_");
