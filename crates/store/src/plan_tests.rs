@@ -317,7 +317,9 @@ fn every_reference_to_another_table_has_an_index() {
         };
         let tables = "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name <> ?1";
         for (table, _) in list(tables, "") {
-            let references = "SELECT \"from\", \"table\" FROM pragma_foreign_key_list(?1)";
+            // Of a key of several columns the first one leads to the index.
+            let references =
+                "SELECT \"from\", \"table\" FROM pragma_foreign_key_list(?1) WHERE seq = 0";
             for (column, parent) in list(references, &table) {
                 let steps = plan(&conn, &format!("SELECT 1 FROM {table} WHERE {column} = 'x'"));
                 let steps = steps.unwrap();
