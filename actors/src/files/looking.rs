@@ -23,6 +23,9 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How long a look at all files may take, and how many entries it passes.
 const SCAN_TIME: Duration = Duration::from_mins(1);
 const SCAN_ENTRIES_MAX: usize = 1_000_000;
+/// How long after its last change a large file is looked at: a look right after it tells nothing (see
+/// [`iris_workspace::Seen`]).
+pub(super) const SETTLE: Duration = Duration::from_millis(60);
 
 /// What a look at all files found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -221,12 +224,33 @@ fn found_one(
     let Some(content) = workspace.read_seen(&path, FILE_BYTES_MAX as u64)? else {
         return Ok(gone(path));
     };
+    let seen = match &content.bytes {
+        Some(_) => content.seen,
+        None => settled(workspace, &path, content.seen)?,
+    };
     let content = FoundContent {
-        size: content.seen.size,
+        size: seen.size,
         hash: content.hash,
         bytes: content.bytes.map(Arc::from),
-        mode: content.seen.mode,
-        facts: facts(&content.seen),
+        mode: seen.mode,
+        facts: facts(&seen),
     };
     Ok(Some(FoundFile { path, content: Some(content), from: None, is_written: false }))
+}
+
+/// A look at a large file that is not too soon after its last change to tell anything: there is no hash by which
+/// the next look would see that it is the same still, and not the work of somebody else.
+fn settled(workspace: &Workspace, path: &str, seen: Seen) -> Result<Seen, WorkspaceError> {
+    let is_large = |seen: &Seen| seen.size > FILE_BYTES_MAX as u64;
+    let mut last = seen;
+    for wait in [Duration::ZERO, SETTLE] {
+        if !last.is_fresh {
+            break;
+        }
+        std::thread::sleep(wait);
+        // What became of it otherwise is found by the next look.
+        let Some(again) = workspace.look(path)?.filter(is_large) else { break };
+        last = again;
+    }
+    Ok(last)
 }

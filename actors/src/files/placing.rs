@@ -1,7 +1,6 @@
 //! Files that were received and take their places: each becomes a version, or is refused by itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use iris_protocol::limits::FILE_BYTES_MAX;
 use iris_protocol::{ApiError, File, FileSource, LockScope, UserId};
@@ -12,15 +11,12 @@ use iris_workspace::{StagedFile, Workspace, WorkspaceError};
 
 use super::changing::{check_held, check_room, first_outcome, real};
 use super::guarding::{check_locks, check_version};
-use super::looking::facts;
+use super::looking::{SETTLE, facts};
 use super::{By, Place, look_at, stored, take_turn};
 
 /// Files, and bytes of their contents, that are recorded in one transaction.
 const GROUP_FILES: usize = 100;
 const GROUP_BYTES: u64 = 4 * 1024 * 1024;
-/// How long a large file is left alone before it is looked at: a look right after a change tells nothing
-/// (see [`iris_workspace::Seen`]), and the next one would have to read all of it.
-const SETTLE: Duration = Duration::from_millis(60);
 
 /// A file that was received whole.
 #[derive(Debug)]

@@ -10,8 +10,7 @@ use iris_protocol::{
     ProjectType, RevertOutcome, RunStatus, SessionRevert, SessionUnrevert, SnapshotCreate,
     SnapshotId, SnapshotRestore,
 };
-use iris_testkit::{Conversation, Person, TestApp, moment};
-use iris_workspace::Workspace;
+use iris_testkit::{Conversation, Person, TestApp};
 use serde_json::json;
 
 use super::browsing::scene_of;
@@ -210,11 +209,6 @@ impl Scene {
             Some(size) => {
                 let fill = |beside: &Path| std::fs::File::create(beside).unwrap().set_len(size);
                 self.place(LARGE, |beside| fill(beside).unwrap());
-                // A look right after a change tells nothing, and there is no hash that would tell more.
-                let workspace = Workspace::open(&self.root).unwrap();
-                while workspace.look(LARGE).unwrap().unwrap().is_fresh {
-                    moment().await;
-                }
             }
             None if model.large.is_none() => return,
             None => {
