@@ -199,14 +199,10 @@ async fn what_a_look_finds_is_told_also_where_there_are_too_many_files_for_one()
     told_of(&socket, "dir/a.txt").await;
 }
 
-/// The last look of a command is at everything, which may be over before the change, or be cut off as here.
+/// What is heard after the last look of a command has passed it, and before all of that look is recorded.
 #[tokio::test]
 async fn what_was_heard_while_a_command_ran_is_looked_at_when_none_runs_any_more() {
-    let files = FileSettings {
-        watch_after: Duration::from_millis(1),
-        watched_files_max: 1,
-        ..FileSettings::default()
-    };
+    let files = FileSettings { watch_after: Duration::from_millis(1), ..FileSettings::default() };
     let options = AppOptions { sandbox: Some(sandbox()), files, ..AppOptions::default() };
     let Some((app, ann)) = scene(options).await else { return };
     let mut talk = ann.conversation().await;
@@ -218,8 +214,19 @@ async fn what_was_heard_while_a_command_ran_is_looked_at_when_none_runs_any_more
     let run = talk.send_message("call bash {\"command\": \"true\"}").await.run_id;
     assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
     watched(&socket, &root).await;
-    // Long enough for the watcher to hear of it while the command runs.
-    let command = "echo > z.txt; sleep 1";
-    talk.send_message(&format!("call bash {}", serde_json::json!({ "command": command }))).await;
-    told_of(&socket, "z.txt").await;
+    let script = "i=0; while [ $i -lt 4000 ]; do echo $i > made$i; i=$((i+1)); done";
+    ann.client.file_put(&talk.project, "run.sh", script).await.unwrap();
+    talk.send_message("call bash {\"command\": \"sh run.sh\"}").await;
+    // The first of many files that are recorded.
+    let recorded = async {
+        loop {
+            let told = socket.next_event().await.unwrap().event;
+            if matches!(told, Event::FileChanged { source: FileSource::Tool, .. }) {
+                return;
+            }
+        }
+    };
+    patiently("what the command made", recorded).await;
+    std::fs::write(root.join("late.txt"), "x").unwrap();
+    told_of(&socket, "late.txt").await;
 }
