@@ -68,7 +68,7 @@ if [ -n "$built" ] && [ "$size" -gt "$bytes_max" ]; then
 fi
 
 cp "$here/LICENSE" "$here/README.md" "$here/CHANGELOG.md" "$here/deploy/install.sh" "$tree"
-cp "$here/deploy/systemd/iris.service" "$tree/systemd"
+cp "$here/deploy/systemd/iris.service" "$here/deploy/systemd/iris.service.d/limits-of-commands.conf" "$tree/systemd"
 python3 "$here/deploy/sbom.py" "${target:-$host}" >"$tree/iris.cdx.json"
 (cd "$tree" && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum >SHA256SUMS)
 

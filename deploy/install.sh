@@ -86,6 +86,7 @@ put 0644 "$work/iris.service" "$prefix/lib/systemd/system/iris.service"
 for file in LICENSE README.md CHANGELOG.md iris.cdx.json; do
   put 0644 "$from/$file" "$prefix/share/doc/iris/$file"
 done
+put 0644 "$from/systemd/limits-of-commands.conf" "$prefix/share/doc/iris/limits-of-commands.conf"
 for page in "$from"/man/*.1; do
   [ ! -f "$page" ] || put 0644 "$page" "$prefix/share/man/man1/$(basename "$page")"
 done
