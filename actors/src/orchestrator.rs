@@ -309,12 +309,11 @@ enum Began {
 
 async fn begin(assignment: Assignment, environment: Arc<Environment>) -> Result<Began, StoreError> {
     let Assignment { place, run, answer_id, known, resumed, .. } = assignment;
-    let (may_start, session) = match known {
-        Some(session) => (Ok(true), Ok(Some(session))),
-        None => {
-            let session = place.project.reader.session(place.id.clone());
-            join!(may_start(&place, &run.started_by), session)
-        }
+    let (may_start, session) = if let Some(session) = known {
+        (Ok(true), Ok(Some(session)))
+    } else {
+        let session = place.project.reader.session(place.id.clone());
+        join!(may_start(&place, &run.started_by), session)
     };
     let may_start = match may_start {
         Ok(may_start) => may_start,

@@ -641,9 +641,9 @@ fn what_providers_differ_in_is_read() {
         reasoning: Some(Reasoning::Off),
         // Who may begin that late may also work that long without a sign of it.
         limits: iris_llm::Limits {
-            first_byte: Duration::from_secs(900),
-            idle: Duration::from_secs(60),
-            progress: Duration::from_secs(900),
+            first_byte: Duration::from_mins(15),
+            idle: Duration::from_mins(1),
+            progress: Duration::from_mins(15),
             ..iris_llm::Limits::default()
         },
         ..ProviderConfig::new(ProviderKind::Ollama)

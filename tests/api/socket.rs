@@ -329,7 +329,7 @@ async fn a_reader_that_stops_reading_is_closed_and_hurts_nobody() {
 async fn twenty_others_hear_everything_while_one_never_reads() {
     const MESSAGE_BYTES: usize = 150_000;
     let app = spawn_app_with(late_reading()).await;
-    let root = app.admin().await;
+    let admin = app.admin().await;
     let mut ann = app.user("ann").await.conversation().await;
     let room = format!("session:{}", ann.session);
     let mut stalled = ann.person.wire().await;
@@ -357,7 +357,7 @@ async fn twenty_others_hear_everything_while_one_never_reads() {
             }
         }
         // Those who read have all of it: what waits is for the one that does not.
-        most = most.max(outbound_bytes(&root).await);
+        most = most.max(outbound_bytes(&admin).await);
     }
     let bound = (OUTBOUND_BYTES_MAX + 2 * MESSAGE_BYTES) as u64;
     assert!((MESSAGE_BYTES as u64..bound).contains(&most), "{most}");

@@ -137,7 +137,7 @@ pub(crate) async fn difference(
         if let Some(change) = ChangedPath::change(was, is) {
             let path = between.path.clone();
             let (from, to) = (between.before.as_ref(), between.after.as_ref());
-            let (from, to) = (version_of(from), version_of(to));
+            let (from, to) = (Some(version_of(from)), Some(version_of(to)));
             let (insertions, deletions) = (None, None);
             files.push(ChangedFile { path, change, from, to, insertions, deletions });
         }

@@ -155,13 +155,13 @@ async fn outcome(
     mut changed_since: Vec<ChangedSince>,
     skipped: Vec<SkippedFile>,
 ) -> Result<RevertOutcome, ApiError> {
-    let compares = plan.paths.len() <= COMPARED_FILES_MAX;
+    let wants_lines = plan.paths.len() <= COMPARED_FILES_MAX;
     let mut files = Vec::new();
     for PathThen { path, now, then, .. } in plan.paths.iter().take(RUN_DIFF_FILES_MAX) {
         let Some(change) = ChangedPath::change(now.is_some(), then.is_some()) else { continue };
-        let compared = compared(place, path, now.as_ref(), then.as_ref(), compares).await?;
+        let compared = compared(place, path, now.as_ref(), then.as_ref(), wants_lines).await?;
         let (insertions, deletions) = counts(compared.as_ref());
-        let (from, to) = (version_of(now.as_ref()), version_of(then.as_ref()));
+        let (from, to) = (Some(version_of(now.as_ref())), Some(version_of(then.as_ref())));
         files.push(ChangedFile { path: path.clone(), change, from, to, insertions, deletions });
     }
     changed_since.truncate(RUN_DIFF_FILES_MAX);

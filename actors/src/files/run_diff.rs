@@ -34,11 +34,13 @@ pub(crate) async fn difference_of_run(
     let mut paths = place.project.reader.changed_by_run(run_id, limit).await.map_err(stored)?;
     let is_cut = paths.len() > RUN_DIFF_FILES_MAX;
     paths.truncate(RUN_DIFF_FILES_MAX);
-    let compares = paths.len() <= COMPARED_FILES_MAX;
+    let wants_lines = paths.len() <= COMPARED_FILES_MAX;
     let files = Vec::with_capacity(paths.len());
     let mut found = OfRun { files, is_cut, unified: String::new(), is_coarse: is_cut };
     for path in paths {
-        let Some((file, compared)) = changed_file(place, path, compares).await? else { continue };
+        let Some((file, compared)) = changed_file(place, path, wants_lines).await? else {
+            continue;
+        };
         found.add(file, compared.as_ref(), text_max);
     }
     Ok(found)
@@ -75,7 +77,7 @@ fn headed(file: &ChangedFile, hunks: &[DiffHunk]) -> String {
 async fn changed_file(
     place: Place<'_>,
     changed: ChangedPath,
-    compares: bool,
+    wants_lines: bool,
 ) -> Result<Option<(ChangedFile, Option<Difference>)>, ApiError> {
     let reader = &place.project.reader;
     let ChangedPath { path, first, last } = changed;
@@ -96,16 +98,16 @@ async fn changed_file(
     {
         return Ok(None);
     }
-    let compares = compares && !forgotten;
-    let compared = compared(place, &path, before.as_ref(), after.as_ref(), compares).await?;
+    let wants_lines = wants_lines && !forgotten;
+    let compared = compared(place, &path, before.as_ref(), after.as_ref(), wants_lines).await?;
     let (insertions, deletions) = counts(compared.as_ref());
     let (from, to) = (Some(first.saturating_sub(1)), Some(last));
     Ok(Some((ChangedFile { path, change, from, to, insertions, deletions }, compared)))
 }
 
 /// The number of a version; 0 where there was none yet.
-pub(super) fn version_of(version: Option<&FileAt>) -> Option<u64> {
-    Some(version.map_or(0, |it| it.version.version))
+pub(super) fn version_of(version: Option<&FileAt>) -> u64 {
+    version.map_or(0, |it| it.version.version)
 }
 
 /// How many lines the later text has more, and how many less; none where they are not compared.
@@ -119,12 +121,12 @@ pub(super) async fn compared(
     path: &str,
     before: Option<&FileAt>,
     after: Option<&FileAt>,
-    compares: bool,
+    wants_lines: bool,
 ) -> Result<Option<Difference>, ApiError> {
     let is_kept = |version: Option<&FileAt>| {
         version.is_none_or(|it| it.version.kept && it.version.size <= COMPARED_BYTES_MAX)
     };
-    if !compares || !is_kept(before) || !is_kept(after) {
+    if !wants_lines || !is_kept(before) || !is_kept(after) {
         return Ok(None);
     }
     let content = async |version: Option<&FileAt>| match version {

@@ -25,11 +25,11 @@ struct Draft {
 
 impl Orchestrator {
     /// Shows that the model begins a call.
-    pub(super) fn draft_call(&mut self, call_id: String, tool_name: String) {
+    pub(super) fn draft_call(&mut self, call_id: &str, tool_name: String) {
         let part_id = PartId::from_bits(self.services().ids.next_bits());
-        let draft = Draft { call_id: call_id.clone(), part_id, tool_name, bytes: 0 };
+        let draft = Draft { call_id: call_id.to_owned(), part_id, tool_name, bytes: 0 };
         self.drafts.open.push(draft);
-        self.show_input(&call_id, String::new());
+        self.show_input(call_id, String::new());
     }
 
     /// Shows more of the arguments of a call, as much of one answer as it may have of text.

@@ -201,10 +201,12 @@ impl Orchestrator {
             ModelEvent::Finish { reason, raw } => {
                 self.note_end(&raw);
                 let may_be_shorter = self.said.may_be_shorter && self.turn.may_compact();
-                match reason {
-                    Finish::Paused => Input::ModelPaused,
-                    Finish::ContextOverflow if may_be_shorter => Input::ContextFull { error: None },
-                    reason => Input::ModelFinished(reason.reason()),
+                if reason == Finish::Paused {
+                    Input::ModelPaused
+                } else if reason == Finish::ContextOverflow && may_be_shorter {
+                    Input::ContextFull { error: None }
+                } else {
+                    Input::ModelFinished(reason.reason())
                 }
             }
             ModelEvent::Start { model, id } => {
@@ -214,16 +216,16 @@ impl Orchestrator {
                 return self.advance(ctx);
             }
             ModelEvent::ToolInputStart { call_id, name } => {
-                self.draft_call(call_id, name);
+                self.draft_call(&call_id, name);
                 return self.advance(ctx);
             }
             ModelEvent::ToolInputDelta { call_id, fragment } => {
                 self.show_input(&call_id, fragment);
                 return self.advance(ctx);
             }
-            ModelEvent::UsageSoFar(_) => return self.advance(ctx),
             // A call was judged on its way here.
             ModelEvent::ToolCall { .. }
+            | ModelEvent::UsageSoFar(_)
             | ModelEvent::TextStart { .. }
             | ModelEvent::TextEnd { .. }
             | ModelEvent::ReasoningStart { .. }

@@ -72,10 +72,10 @@ impl Handler<JoinRooms> for Project {
         let by = Arc::new(by);
         let until = Instant::now() + REPLAYS_WAIT_MAX;
         let number = self.under_way.begin(&by);
-        let (root, project_id, user_id) =
+        let (reader, project_id, user_id) =
             (self.root.reader.clone(), self.id.clone(), by.user_id.clone());
         // Whoever lost the right before this began was not known to be on the way, and is found here.
-        let role = async move { root.role(&user_id, &project_id).await };
+        let role = async move { reader.role(&user_id, &project_id).await };
         let role = role.into_actor(self).map(move |role, registry: &mut Self, _| {
             if let Some(code) = no_right(role) {
                 registry.under_way.refuse(number, code);

@@ -84,6 +84,7 @@ impl PartTracker {
     }
 
     /// Takes an event of the session into account.
+    #[expect(clippy::too_many_lines, reason = "every event is named")]
     pub fn apply(&mut self, event: &Event) -> PartChange {
         use StreamKind::{Reasoning, Text};
         match event {

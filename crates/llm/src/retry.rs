@@ -55,7 +55,7 @@ fn resets_ms(headers: &HeaderMap) -> Option<u64> {
 /// matter here. The days are counted by Howard Hinnant's `days_from_civil`.
 fn moment_ms(text: &str) -> Option<u64> {
     let (whole, _) = text.strip_suffix('Z')?.split_once('.').unwrap_or((text, ""));
-    let parts = whole.trim_end_matches('Z').split(['-', 'T', ':']).map(|part| part.parse::<u64>());
+    let parts = whole.trim_end_matches('Z').split(['-', 'T', ':']).map(str::parse::<u64>);
     let parts = parts.collect::<Result<Vec<_>, _>>().ok()?;
     let [
         year @ 1970..=9999,

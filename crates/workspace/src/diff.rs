@@ -82,22 +82,24 @@ fn changes(old: &[&str], new: &[&str]) -> Vec<Change> {
     let old_numbers: Vec<usize> = old.iter().map(number_old).collect();
     let number_new = |(at, line)| {
         let number = *numbers.get(line)?;
-        is_shared[number] = true;
+        *is_shared.get_mut(number)? = true;
         Some((at, number))
     };
     let (new_at, new_numbers): (Vec<usize>, Vec<usize>) =
         new.iter().enumerate().filter_map(number_new).unzip();
+    let is_of_both = |(_, number): &(usize, usize)| is_shared.get(*number) == Some(&true);
     let (old_at, old_numbers): (Vec<usize>, Vec<usize>) =
-        old_numbers.into_iter().enumerate().filter(|(_, number)| is_shared[*number]).unzip();
+        old_numbers.into_iter().enumerate().filter(is_of_both).unzip();
     let deadline = Some(Instant::now() + TIME_MAX);
     let ops = capture_diff_slices_deadline(Algorithm::Myers, &old_numbers, &new_numbers, deadline);
 
     let equal = ops.iter().filter_map(|op| match *op {
         DiffOp::Equal { old_index, new_index, len } => Some((old_index, new_index, len)),
-        _ => None,
+        DiffOp::Delete { .. } | DiffOp::Insert { .. } | DiffOp::Replace { .. } => None,
     });
     let pairs = equal.flat_map(|(old_index, new_index, len)| {
-        old_at[old_index..][..len].iter().copied().zip(new_at[new_index..][..len].iter().copied())
+        let old = old_at.iter().skip(old_index).take(len);
+        old.copied().zip(new_at.iter().skip(new_index).copied())
     });
     let (mut old_from, mut new_from) = (0, 0);
     let mut changes = Vec::new();
@@ -135,8 +137,8 @@ fn hunk(
     let new_range = first.new.start - leading..last.new.end + trailing;
 
     let mut lines = Vec::new();
-    let mut add = |kind: DiffLineKind, texts: &[&str]| {
-        for text in texts {
+    let mut add = |kind: DiffLineKind, texts: Option<&[&str]>| {
+        for text in texts? {
             *bytes_left = bytes_left.checked_sub(text.len())?;
             let text = text.strip_suffix('\n').unwrap_or(text).to_owned();
             lines.push(DiffLine { kind, text });
@@ -145,12 +147,12 @@ fn hunk(
     };
     let mut equal_from = old_range.start;
     for change in changes {
-        add(Equal, &old[equal_from..change.old.start])?;
-        add(Deleted, &old[change.old.clone()])?;
-        add(Inserted, &new[change.new.clone()])?;
+        add(Equal, old.get(equal_from..change.old.start))?;
+        add(Deleted, old.get(change.old.clone()))?;
+        add(Inserted, new.get(change.new.clone()))?;
         equal_from = change.old.end;
     }
-    add(Equal, &old[equal_from..old_range.end])?;
+    add(Equal, old.get(equal_from..old_range.end))?;
 
     // Lines are counted from one; where there are none, the line before them is meant.
     let start = |range: &Range<usize>| (range.start + usize::from(!range.is_empty())) as u64;
@@ -257,7 +259,9 @@ mod tests {
         assert_eq!(different.insertions, Some(200_001));
         // Everything in common, in another order.
         let order = |factor: usize| -> String {
-            (0..200_000).map(|n| if n * factor % 7919 % 2 == 0 { "a\n" } else { "b\n" }).collect()
+            (0..200_000)
+                .map(|n| if (n * factor % 7919).is_multiple_of(2) { "a\n" } else { "b\n" })
+                .collect()
         };
         let other = compare(order(31).as_bytes(), order(37).as_bytes()).unwrap();
         assert_eq!(other.insertions, other.deletions);

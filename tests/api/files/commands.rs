@@ -206,8 +206,8 @@ async fn what_sub_agents_make_side_by_side_is_undone_with_the_turn() {
     let tasks = ["one", "two"].map(|name| {
         let first = format!("echo x > {name}.txt");
         let prompt = waits(name, &first, "true");
-        let task = json!({ "description": name, "prompt": prompt, "agent": "general" });
-        format!("call task {task}\n")
+        let asked = json!({ "description": name, "prompt": prompt, "agent": "general" });
+        format!("call task {asked}\n")
     });
     let (run, message) = begin(&mut talk, &format!("{}step\nsay done", tasks.concat())).await;
     at_gate(&files, "one").await;

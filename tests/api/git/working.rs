@@ -459,7 +459,7 @@ async fn what_the_other_side_has_checked_out_is_not_sent_to() {
 #[tokio::test]
 async fn the_other_side_gets_no_objects_that_it_lacks_when_it_is_sent_to() {
     let origin = Origin::new();
-    let long: String = (0..5_000).map(|n| format!("{n}\n")).collect();
+    let long = (0..5_000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
     origin.commit("long.txt", &long, "Long");
     origin.send();
     let Some((_app, ann)) = scene(options(&[origin.top()])).await else { return };

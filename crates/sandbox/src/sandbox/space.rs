@@ -185,7 +185,7 @@ mod tests {
         for name in ["a/b", "c"] {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        std::fs::write(directory.path().join("c/file"), [1; 100_000]).unwrap();
+        std::fs::write(directory.path().join("c/file"), vec![1; 100_000]).unwrap();
         let (places, command) = ([directory.path().to_owned()], Arc::new(()));
         let held = |entries_max| held_bytes(&places, entries_max, &Arc::downgrade(&command));
         assert!((100_000..200_000).contains(&held(4)), "{}", held(4));

@@ -57,7 +57,7 @@ async fn it_comes_back_byte_for_byte_to_its_model_and_to_nobody_else_until_it_is
     // The run after it has it too.
     fixture.write(accept(2)).await.unwrap();
     fixture.write(start(2)).await.unwrap();
-    assert_eq!(kept(&fixture, 2, "anthropic").await, [first.clone()]);
+    assert_eq!(kept(&fixture, 2, "anthropic").await, std::slice::from_ref(&first));
 
     let forget = |owner| ForgetProviderData { session_id: session_id(), owner };
     let other_key = DataOwner { key_print: "q".into(), ..owner("anthropic") };
