@@ -72,8 +72,7 @@ async function logIn(page: Page, url: string, secret: string): Promise<void> {
 
 async function send(page: Page, text: string): Promise<void> {
   await page.getByLabel("Message").fill(text);
-  // By the keyboard: what comes into the page meanwhile moves the button away from below a mouse.
-  await page.getByRole("button", { name: "Send" }).press("Enter");
+  await page.getByRole("button", { name: "Send" }).click();
 }
 
 function answer(page: Page) {
