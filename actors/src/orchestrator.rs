@@ -13,6 +13,7 @@ mod nested;
 mod outputs;
 mod pause;
 mod people;
+mod pieces;
 mod question;
 mod retries;
 mod steering;
@@ -58,6 +59,7 @@ use environment::Environment;
 use giving_back::provider_data;
 use metering::Meter;
 use pause::Paused;
+use pieces::Pieces;
 use tool::ToolRuns;
 
 pub(crate) use metering::Meter as AnswerMeter;
@@ -141,6 +143,7 @@ pub(crate) struct Orchestrator {
     /// What calls asked that run.
     asked: people::Asked,
     checkpoints: Checkpoints,
+    pieces: Pieces,
     /// What the answer on its way used so far.
     meter: Option<Meter>,
     /// How the open step is charged for, once a model said what it used.
@@ -201,6 +204,7 @@ impl Orchestrator {
             tools: ToolRuns::default(),
             asked: people::Asked::default(),
             checkpoints: Checkpoints::default(),
+            pieces: Pieces::default(),
             meter: None,
             charged: None,
             data_owner: None,
@@ -426,7 +430,7 @@ impl Orchestrator {
             Effect::AbortModel => self.abort_model(ctx),
             Effect::Show { part_id, kind, offset, text } => {
                 self.checkpoint_soon(chunk(&part_id, kind, offset, &text), ctx);
-                self.show(part_id, kind.into(), None, offset, text);
+                self.show(part_id, kind.into(), None, offset, text, ctx);
             }
             Effect::RecordRetry(retry) => self.record_retry(retry, ctx),
             Effect::AskAgainAfter(delay) => self.ask_again_after(delay, ctx),
@@ -496,6 +500,7 @@ impl Orchestrator {
     }
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
+        self.tell_pieces();
         self.drop_checkpoints(ctx);
         let timeout = self.services().settings.approval_timeout;
         let at = self.services().clock.now_ms();
@@ -616,6 +621,7 @@ impl Orchestrator {
 
     /// Records the end of the run, for as long as it takes: the session waits for it.
     fn finish(&mut self, mut end: TurnEnd, ctx: &mut Context<Self>) {
+        self.tell_pieces();
         self.drop_checkpoints(ctx);
         let step = end.step.take().map(|step| self.recorded_step(step));
         let spent = if step.is_none() { self.spent() } else { Spent::default() };

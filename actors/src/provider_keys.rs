@@ -40,8 +40,8 @@ pub(crate) async fn model_for(
     Ok(found.0)
 }
 
-/// The same with a credential that was found already, and the print of the key, empty without one. The key is hidden from now on where others repeat it:
-/// that of the server everywhere, others in the project.
+/// The same with a credential that was found already, and the print of the key, empty without one. The key is
+/// hidden from now on where others repeat it: that of the server everywhere, others in the project.
 ///
 /// # Errors
 /// As [`model_for`], but for those of the root database.

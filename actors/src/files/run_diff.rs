@@ -48,7 +48,9 @@ pub(crate) async fn difference_of_run(
 
 impl OfRun {
     fn add(&mut self, file: ChangedFile, compared: Option<&Difference>, text_max: usize) {
-        let text = compared.map(|it| headed(&file, &it.hunks));
+        // Nobody reads what is beyond the end.
+        let has_room = self.unified.len() < text_max;
+        let text = compared.filter(|_| has_room).map(|it| headed(&file, &it.hunks));
         match text {
             Some(text) if self.unified.len() + text.len() <= text_max => {
                 self.unified.push_str(&text);

@@ -85,6 +85,7 @@ impl Orchestrator {
         if self.services().storage.is_full() {
             return self.compact_later(squeezed, ctx);
         }
+        self.drop_pieces();
         self.drop_checkpoints(ctx);
         self.summaries.writing = None;
         // What a model had said before it was too much is no part of the answer.

@@ -1,10 +1,10 @@
 //! Arguments of calls while the model writes them: shown, and never kept, because the call itself has them whole.
 
+use actix::prelude::*;
 use iris_agent::Input;
 use iris_protocol::{PartId, SnapshotKind};
 
 use super::Orchestrator;
-use crate::project::Stream;
 
 /// The calls that the model writes in one answer.
 #[derive(Default)]
@@ -25,15 +25,15 @@ struct Draft {
 
 impl Orchestrator {
     /// Shows that the model begins a call.
-    pub(super) fn draft_call(&mut self, call_id: &str, tool_name: String) {
+    pub(super) fn draft_call(&mut self, call_id: &str, tool_name: String, ctx: &mut Context<Self>) {
         let part_id = PartId::from_bits(self.services().ids.next_bits());
         let draft = Draft { call_id: call_id.to_owned(), part_id, tool_name, bytes: 0 };
         self.drafts.open.push(draft);
-        self.show_input(call_id, String::new());
+        self.show_input(call_id, String::new(), ctx);
     }
 
     /// Shows more of the arguments of a call, as much of one answer as it may have of text.
-    pub(super) fn show_input(&mut self, call_id: &str, piece: String) {
+    pub(super) fn show_input(&mut self, call_id: &str, piece: String, ctx: &mut Context<Self>) {
         let bytes_max = self.services().settings.turn.step_text_bytes_max;
         let Drafts { open, bytes } = &mut self.drafts;
         let Some(draft) = open.iter_mut().find(|draft| draft.call_id == call_id) else { return };
@@ -44,7 +44,7 @@ impl Orchestrator {
             return;
         }
         let (part_id, tool_name) = (draft.part_id.clone(), Some(draft.tool_name.clone()));
-        self.show(part_id, SnapshotKind::ToolInput, tool_name, offset, piece);
+        self.show(part_id, SnapshotKind::ToolInput, tool_name, offset, piece, ctx);
     }
 
     /// A call as the turn takes it in: the part that was shown becomes the call.
@@ -54,19 +54,5 @@ impl Orchestrator {
             *part_id = draft.map(|draft| draft.part_id.clone());
         }
         input
-    }
-
-    /// Shows more of a part.
-    pub(super) fn show(
-        &self,
-        part_id: PartId,
-        kind: SnapshotKind,
-        tool_name: Option<String>,
-        offset: u64,
-        text: String,
-    ) {
-        let (session_id, message_id) = (self.session_id(), self.assignment.answer_id.clone());
-        let piece = Stream { session_id, message_id, part_id, kind, tool_name, offset, text };
-        self.assignment.place.project.address.tell(piece);
     }
 }

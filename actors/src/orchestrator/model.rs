@@ -216,11 +216,11 @@ impl Orchestrator {
                 return self.advance(ctx);
             }
             ModelEvent::ToolInputStart { call_id, name } => {
-                self.draft_call(&call_id, name);
+                self.draft_call(&call_id, name, ctx);
                 return self.advance(ctx);
             }
             ModelEvent::ToolInputDelta { call_id, fragment } => {
-                self.show_input(&call_id, fragment);
+                self.show_input(&call_id, fragment, ctx);
                 return self.advance(ctx);
             }
             // A call was judged on its way here.

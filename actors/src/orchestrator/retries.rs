@@ -34,6 +34,7 @@ impl Orchestrator {
     pub(super) fn record_retry(&mut self, retry: Retry, ctx: &mut Context<Self>) {
         let Retry { attempt, error, delay, usage, falls_back } = retry;
         self.attempt = attempt;
+        self.drop_pieces();
         self.drop_checkpoints(ctx);
         if let Some(answerer) = &self.answerer {
             self.services().metrics.retried(&answerer.model.provider_id);
