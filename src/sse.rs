@@ -309,7 +309,7 @@ impl Line {
                 return Err(error);
             }
             let payload = response.payload.unwrap_or_default();
-            let payload: SubscribePayload = serde_json::from_value(payload).map_err(broken)?;
+            let payload: SubscribePayload = payload.read().map_err(broken)?;
             return Ok(Some(payload.rooms));
         }
     }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, CancelPayload, Command, ConnectionId, ErrorCode, FrameError, Operation, Pong,
+    ApiError, CancelPayload, Command, ConnectionId, ErrorCode, FrameError, Json, Operation, Pong,
     ProjectId, RequestFrame, RequestId, ResponseFrame, Room, Warning,
     limits::PROTOCOL_ERRORS_PER_MINUTE_MAX,
 };
@@ -335,11 +335,15 @@ impl Connection {
             Command::Hello(hello) => self.hello(id, &hello.token, hello.project_id, ctx),
             Command::AuthRefresh(refresh) => self.refresh(id, &refresh.token, ctx),
             Command::Ping(_) => {
-                self.respond(id, value(Pong { pong: self.node.services.clock.now_ms() }), None);
+                self.respond(
+                    id,
+                    payload_of(Pong { pong: self.node.services.clock.now_ms() }),
+                    None,
+                );
             }
             Command::Cancel(cancel) => {
                 let cancelled = self.requests.cancel(&cancel.request_id);
-                self.respond(id, value(CancelPayload { cancelled }), None);
+                self.respond(id, payload_of(CancelPayload { cancelled }), None);
             }
             Command::PartSync(sync) => {
                 self.sync_part((id, deadline_ms), project_id, sync.part_id, ctx);
@@ -407,7 +411,7 @@ impl Connection {
         });
     }
 
-    fn respond(&self, id: String, result: Result<Value, ApiError>, seq: Option<u64>) {
+    fn respond(&self, id: String, result: Result<Json, ApiError>, seq: Option<u64>) {
         self.push(&match result {
             Ok(payload) => ResponseFrame::success(id, payload, seq),
             Err(error) => ResponseFrame::failure(Some(id), error),
@@ -463,6 +467,6 @@ fn encoded(frame: &impl Serialize) -> Option<Bytes> {
         .map(Bytes::from)
 }
 
-fn value(payload: impl Serialize) -> Result<Value, ApiError> {
-    serde_json::to_value(payload).map_err(|_| ApiError::from(ErrorCode::Internal))
+fn payload_of(payload: impl Serialize) -> Result<Json, ApiError> {
+    Json::of(&payload).map_err(|_| ApiError::from(ErrorCode::Internal))
 }

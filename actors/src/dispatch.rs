@@ -48,8 +48,8 @@ use iris_auth::{
     PlainSecret, Resource, authorize,
 };
 use iris_protocol::{
-    ApiError, BackupKind, Command, ConnectionId, ErrorCode, KeyId, ModelRef, Operation, ProjectId,
-    RequestId, Right, Role, Transport, UserId,
+    ApiError, BackupKind, Command, ConnectionId, ErrorCode, Json, KeyId, ModelRef, Operation,
+    ProjectId, RequestId, Right, Role, Transport, UserId,
     limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
 };
 use iris_store::root::{KEY_USE_NOTED_EVERY_MS, NoteKeyUse};
@@ -125,11 +125,8 @@ pub struct Peer {
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// The response of the operation; null when it is in `text`.
-    pub payload: Value,
-    /// A response that is large, as JSON already: only of operations that have a REST route alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
+    /// The response of the operation.
+    pub payload: Json,
     /// The last durable event that it caused.
     pub seq: Option<u64>,
     /// Whether this is the answer to an earlier command with the same idempotency key.
@@ -1017,14 +1014,8 @@ async fn perform(
 }
 
 fn done(payload: impl Serialize) -> Result<Done, ApiError> {
-    let payload = serde_json::to_value(payload).map_err(internal)?;
-    Ok(Done { payload, text: None, seq: None, replayed: false })
-}
-
-/// As [`done`], for a response of megabytes: a [`Value`] takes several times the time and memory.
-fn done_at_length(payload: &impl Serialize) -> Result<Done, ApiError> {
-    let text = serde_json::to_string(payload).map_err(internal)?;
-    Ok(Done { payload: Value::Null, text: Some(text), seq: None, replayed: false })
+    let payload = Json::of(&payload).map_err(internal)?;
+    Ok(Done { payload, seq: None, replayed: false })
 }
 
 impl Done {

@@ -47,10 +47,10 @@ use tracing::{Instrument, Span};
 use crate::line::Place;
 use crate::project::EndStreams;
 use crate::session::{
-    Answerer, Decide, Respond, Session, SessionPlace, answerer, answerer_of, may_start,
+    Answered, Answerer, Decide, Respond, Session, SessionPlace, answerer, answerer_of, may_start,
     starter_lost_access,
 };
-use crate::supervision::{Address, RequestTag, Supervise, Vitals, detached};
+use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, mcp, record};
 use checkpoints::{Checkpoints, chunk};
 use compaction::Summaries;
@@ -60,6 +60,7 @@ use giving_back::provider_data;
 use metering::Meter;
 use pause::Paused;
 use pieces::Pieces;
+use question::{Asker, Gathered};
 use tool::ToolRuns;
 
 pub(crate) use metering::Meter as AnswerMeter;
@@ -121,6 +122,8 @@ pub(crate) struct Orchestrator {
     turn: Turn,
     /// Known once the run is recorded as running.
     answerer: Option<Answerer>,
+    /// What the first question of the run consists of, until that is asked.
+    gathered: Option<Result<Box<Gathered>, ApiError>>,
     /// What happened and is not taken in yet.
     inputs: VecDeque<Input>,
     /// What is still to be done about the last input.
@@ -190,6 +193,7 @@ impl Orchestrator {
             span,
             turn,
             answerer: None,
+            gathered: None,
             inputs: VecDeque::new(),
             effects: VecDeque::new(),
             // Everything waits until the start of the run is recorded.
@@ -246,10 +250,8 @@ impl Orchestrator {
         ctx.spawn(began.map(move |began, orchestrator, ctx| {
             drop(work);
             match began {
-                Ok(Began::Answerer(answerer)) => {
-                    let place = &orchestrator.assignment.place;
-                    let starter = &orchestrator.assignment.run.started_by;
-                    mcp::warm(place, &answerer.agent.tools, starter);
+                Ok(Began::Answerer(answerer, gathered)) => {
+                    orchestrator.gathered = gathered;
                     if let Some(steps_max) = answerer.agent.tuning.max_steps {
                         orchestrator.turn.limit_steps(steps_max);
                     }
@@ -302,7 +304,7 @@ impl Supervise for Orchestrator {
 
 /// How the start of a run went, as it is recorded.
 enum Began {
-    Answerer(Answerer),
+    Answerer(Answerer, Option<Result<Box<Gathered>, ApiError>>),
     /// There is nobody to answer.
     Failed(ApiError),
     /// Somebody cancelled the run before it started.
@@ -312,70 +314,86 @@ enum Began {
 }
 
 async fn begin(assignment: Assignment, environment: Arc<Environment>) -> Result<Began, StoreError> {
-    let Assignment { place, run, answer_id, known, resumed, .. } = assignment;
-    let (may_start, session) = if let Some(session) = known {
+    let Assignment { place, run, .. } = &assignment;
+    let (may_start, session) = if let Some(session) = assignment.known.clone() {
         (Ok(true), Ok(Some(session)))
     } else {
         let session = place.project.reader.session(place.id.clone());
-        join!(may_start(&place, &run.started_by), session)
+        join!(may_start(place, &run.started_by), session)
     };
     let may_start = match may_start {
         Ok(may_start) => may_start,
         Err(error) => return Ok(Began::Unknown(error)),
     };
-    if let Some(resumed) = resumed {
-        return go_on(&place, run, &resumed.answer, may_start).await;
+    if let Some(resumed) = &assignment.resumed {
+        return go_on(place, run, &resumed.answer, may_start).await;
     }
     let found = match session? {
-        Some(session) if may_start => answerer(&place, &session).await,
+        Some(session) if may_start => answerer(place, &session).await,
         Some(_) => Err(starter_lost_access()),
         None => Err(ApiError::not_found("session")),
     };
-    let (at, project) = (place.services.clock.now_ms(), &place.project.address);
     match found {
-        Ok(answerer) => {
-            let (agent, model) = (answerer.agent.name.clone(), answerer.model.clone());
-            let command = StartRun { run_id: run.id, answer_id, agent, model, at };
-            // What the first question says of them is found out meanwhile; if it cannot be, the question is
-            // where that counts.
-            let there = place.clone();
-            detached(async move { environment.facts(&there).await.map(drop).ok() });
-            let started = record(project, command, WriteContext::default()).await?;
-            if started.output.run.status == RunStatus::Cancelled {
-                return Ok(Began::Cancelled);
-            }
-            Ok(Began::Answerer(answerer))
-        }
+        Ok(answerer) => start(&assignment, answerer, &environment).await,
         Err(error) => {
             let command = FailQueuedRun {
                 session_id: place.id.clone(),
-                run_id: run.id,
+                run_id: run.id.clone(),
                 status: RunStatus::Failed,
                 error: Some(error.clone()),
-                at,
+                at: place.services.clock.now_ms(),
             };
-            record(project, command, WriteContext::default()).await?;
+            record(&place.project.address, command, WriteContext::default()).await?;
             Ok(Began::Failed(error))
         }
     }
 }
 
+/// Records the start of a run, and finds out meanwhile what its first question consists of. If that cannot be
+/// found out, the question is where it counts.
+async fn start(
+    assignment: &Assignment,
+    answerer: Answerer,
+    environment: &Arc<Environment>,
+) -> Result<Began, StoreError> {
+    let Assignment { place, run, answer_id, .. } = assignment;
+    mcp::warm(place, &answerer.agent.tools, &run.started_by);
+    let command = StartRun {
+        run_id: run.id.clone(),
+        answer_id: answer_id.clone(),
+        agent: answerer.agent.name.clone(),
+        model: answerer.model.clone(),
+        at: place.services.clock.now_ms(),
+    };
+    let asker = Asker::first(assignment, &answerer, environment);
+    let gathered = async { if run.compacts { None } else { Some(asker.gather().await) } };
+    let started = record(&place.project.address, command, WriteContext::default());
+    let (started, gathered) = join!(started, gathered);
+    if started?.output.run.status == RunStatus::Cancelled {
+        return Ok(Began::Cancelled);
+    }
+    Ok(Began::Answerer(answerer, gathered))
+}
+
 /// Goes on with the agent and the model that began the answer.
 async fn go_on(
     place: &SessionPlace,
-    run: Run,
+    run: &Run,
     answer: &Message,
     may_start: bool,
 ) -> Result<Began, StoreError> {
     let found =
         if may_start { answerer_of(place, answer).await } else { Err(starter_lost_access()) };
     let error = match found {
-        Ok(answerer) => return Ok(Began::Answerer(answerer)),
+        Ok(answerer) => {
+            mcp::warm(place, &answerer.agent.tools, &run.started_by);
+            return Ok(Began::Answerer(answerer, None));
+        }
         Err(error) => error,
     };
     let command = FinishRun {
         session_id: place.id.clone(),
-        run_id: run.id,
+        run_id: run.id.clone(),
         message_id: answer.id.clone(),
         parts: Vec::new(),
         provider_data: Vec::new(),
@@ -501,6 +519,7 @@ impl Orchestrator {
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
         self.tell_pieces();
+        self.assignment.session.tell(Answered);
         self.drop_checkpoints(ctx);
         let timeout = self.services().settings.approval_timeout;
         let at = self.services().clock.now_ms();
@@ -667,6 +686,7 @@ impl Orchestrator {
                 }
             }
             project.tell(EndStreams(orchestrator.assignment.answer_id.clone()));
+            orchestrator.assignment.session.tell(Answered);
             orchestrator.leave(ctx);
         }));
     }

@@ -49,6 +49,7 @@ pub(crate) use background::{Adopt, Look, Retire};
 pub(crate) use compacting::Compact;
 use queueing::Turn;
 pub(crate) use rewriting::{Rewrite, Said};
+pub(crate) use titles::Answered;
 use titles::Titles;
 
 /// Messages that may wait for a session before callers are refused.
@@ -144,6 +145,7 @@ enum Work {
 struct ActiveRun {
     id: RunId,
     started_by: UserId,
+    compacts: bool,
     orchestrator: Address<Orchestrator>,
     is_cancelling: bool,
     /// Its place among those that work.
@@ -540,8 +542,7 @@ impl Session {
     ) {
         let work_place = Arc::new(place);
         self.was_used = true;
-        let (run_id, started_by) = (run.id.clone(), run.started_by.clone());
-        self.make_title(&run, ctx);
+        let (run_id, started_by, compacts) = (run.id.clone(), run.started_by.clone(), run.compacts);
         self.last = Some(run_id.clone());
         let me = Address::of(ctx, &self.vitals);
         let assignment = Assignment {
@@ -571,6 +572,7 @@ impl Session {
         self.work = Work::Running(ActiveRun {
             id: run_id,
             started_by,
+            compacts,
             orchestrator,
             is_cancelling: false,
             _place: work_place,

@@ -207,7 +207,7 @@ impl Wire {
             }
             let answer: ResponseFrame = serde_json::from_slice(&text)?;
             ensure!(answer.success, "refused: {:?}", answer.error);
-            return Ok(answer.payload.unwrap_or_default());
+            return Ok(answer.payload.unwrap_or_default().read()?);
         }
     }
 

@@ -6,8 +6,8 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{COOKIE, LOCATION, SET_COOKIE};
 use iris_actors::Node;
 use iris_auth::PlainSecret;
-use iris_protocol::{ApiError, ErrorCode, OauthReturned, OauthStarted};
-use serde_json::{Value, json};
+use iris_protocol::{ApiError, ErrorCode, Json, OauthReturned, OauthStarted};
+use serde_json::json;
 
 use super::error::RestError;
 
@@ -36,7 +36,7 @@ pub(super) fn browser(node: &Node, request: &HttpRequest) -> Option<PlainSecret>
 }
 
 /// The answer to a browser that begins.
-pub(super) fn begun(node: &Node, payload: Value) -> Result<HttpResponse, RestError> {
+pub(super) fn begun(node: &Node, payload: &Json) -> Result<HttpResponse, RestError> {
     let OauthStarted { url, browser } = read(payload)?;
     let (name, bounds) = cookie(node);
     let cookie = format!("{name}={browser}; Max-Age={COOKIE_SECONDS}; {bounds}");
@@ -45,7 +45,7 @@ pub(super) fn begun(node: &Node, payload: Value) -> Result<HttpResponse, RestErr
 }
 
 /// The answer to a browser that came back: what was begun in it is over.
-pub(super) fn finished(node: &Node, payload: Value) -> Result<HttpResponse, RestError> {
+pub(super) fn finished(node: &Node, payload: &Json) -> Result<HttpResponse, RestError> {
     let OauthReturned { url, grant } = read(payload)?;
     let (name, bounds) = cookie(node);
     let cookie = (SET_COOKIE, format!("{name}=; Max-Age=0; {bounds}"));
@@ -56,8 +56,8 @@ pub(super) fn finished(node: &Node, payload: Value) -> Result<HttpResponse, Rest
     Ok(HttpResponse::Ok().insert_header(cookie).json(json!({ "data": grant })))
 }
 
-fn read<T: serde::de::DeserializeOwned>(payload: Value) -> Result<T, RestError> {
-    serde_json::from_value(payload).map_err(|error| {
+fn read<T: serde::de::DeserializeOwned>(payload: &Json) -> Result<T, RestError> {
+    payload.read().map_err(|error| {
         tracing::error!(%error, "the answer to a login cannot be read");
         ApiError::from(ErrorCode::Internal).into()
     })

@@ -1,17 +1,19 @@
 //! One REST route: path, query and body become the operation's request; its response becomes `data`
 //! and `meta`.
 
-use actix_web::http::header::ContentType;
+use std::collections::BTreeMap;
+
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use iris_actors::Node;
 use iris_actors::dispatch::{Ask, Done};
 use iris_protocol::limits::{FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
-    ApiError, Command, Data as Shape, ErrorCode, Method, Operation, ProjectId, QueryKind,
+    ApiError, Command, Data as Shape, ErrorCode, Json, Method, Operation, ProjectId, QueryKind,
     RestRoute, Right, SessionDocument, UsageReport, from_slice_strict, invalid_json,
 };
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
@@ -70,24 +72,20 @@ pub(super) async fn answer(
     let dispatching = node.clone();
     let done = undisturbed(async move { dispatching.dispatch(ask).await }).await?;
     if operation == Operation::OauthStart {
-        return oauth::begun(&node, done.payload);
+        return oauth::begun(&node, &done.payload);
     }
     if operation == Operation::OauthCallback {
-        return oauth::finished(&node, done.payload);
+        return oauth::finished(&node, &done.payload);
     }
     if matches!(operation, Operation::UsageGet | Operation::ServerUsageGet) && wants_csv {
-        return table(done);
+        return table(&done.payload);
     }
-    Ok(success(route, done))
+    Ok(success(route, &done))
 }
 
 /// What was used, for spreadsheets.
-fn table(done: Done) -> Result<HttpResponse, RestError> {
-    let report: Result<UsageReport, _> = match &done.text {
-        Some(text) => serde_json::from_str(text),
-        None => serde_json::from_value(done.payload),
-    };
-    let report = report.map_err(|error| {
+fn table(payload: &Json) -> Result<HttpResponse, RestError> {
+    let report: UsageReport = payload.read().map_err(|error| {
         tracing::error!(%error, "what was used cannot be read");
         ApiError::from(ErrorCode::Internal)
     })?;
@@ -189,53 +187,51 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, A
     Ok(Some(key.to_owned()))
 }
 
-fn success(route: RestRoute, done: Done) -> HttpResponse {
+fn success(route: RestRoute, done: &Done) -> HttpResponse {
     if route.data == Shape::Document {
-        return document(route, done.payload);
+        return document(route, &done.payload);
     }
-    if let Some(text) = done.text {
-        let body = format!("{{\"data\":{text}}}");
-        return HttpResponse::build(status_code(route.status))
-            .content_type(ContentType::json())
-            .body(body);
-    }
-    let (data, meta) = match (route.data, done.payload) {
-        (Shape::Field(name), Value::Object(mut fields)) => (fields.shift_remove(name), None),
-        (Shape::List(name), Value::Object(mut fields)) => {
-            let data = fields.shift_remove(name);
-            fields.entry("nextCursor").or_insert(Value::Null);
-            fields.entry("hasMore").or_insert(Value::Bool(false));
-            (data, Some(fields))
+    let (name, is_list) = match route.data {
+        Shape::Field(name) => (Some(name), false),
+        Shape::List(name) => (Some(name), true),
+        Shape::Whole
+        | Shape::Bytes(_)
+        | Shape::Document
+        | Shape::Redirect
+        | Shape::Upload(_)
+        | Shape::Form(_) => (None, false),
+    };
+    // A part of the answer goes on as the text that it is.
+    let parts = name.and_then(|name| Some((name, done.payload.read::<Parts>().ok()?)));
+    let (data, meta) = match parts {
+        Some((name, mut parts)) => {
+            let data = parts.remove(name);
+            parts.entry("nextCursor".to_owned()).or_insert(RawValue::NULL);
+            parts.entry("hasMore".to_owned()).or_insert(RawValue::FALSE);
+            (data, is_list.then_some(parts))
         }
-        (
-            Shape::Whole
-            | Shape::Bytes(_)
-            | Shape::Document
-            | Shape::Redirect
-            | Shape::Upload(_)
-            | Shape::Form(_)
-            | Shape::Field(_)
-            | Shape::List(_),
-            payload,
-        ) => (Some(payload), None),
+        None => (Some(done.payload.raw()), None),
     };
     answer_with(route, &Body { data, meta }, done.replayed)
 }
 
+/// What an answer consists of, by the names of its fields.
+type Parts<'a> = BTreeMap<String, &'a RawValue>;
+
 /// The content of a document, as what it is.
-fn document(route: RestRoute, payload: Value) -> HttpResponse {
-    let Ok(SessionDocument { mime_type, content }) = serde_json::from_value(payload) else {
+fn document(route: RestRoute, payload: &Json) -> HttpResponse {
+    let Ok(SessionDocument { mime_type, content }) = payload.read() else {
         return RestError::from(ApiError::from(ErrorCode::Internal)).error_response();
     };
     HttpResponse::build(status_code(route.status)).content_type(mime_type).body(content)
 }
 
-/// What REST answers. Not made by `json!`, which would copy the data.
+/// What REST answers.
 #[derive(Serialize)]
-struct Body {
-    data: Option<Value>,
+struct Body<'a> {
+    data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<Map<String, Value>>,
+    meta: Option<Parts<'a>>,
 }
 
 pub(super) fn answer_with(route: RestRoute, body: &impl Serialize, replayed: bool) -> HttpResponse {

@@ -46,7 +46,7 @@ async fn title_now(talk: &Conversation) -> String {
 }
 
 #[tokio::test]
-async fn a_session_gets_a_title_while_its_first_run_works_and_only_one() {
+async fn a_session_gets_a_title_after_its_first_answer_and_only_one() {
     let (_app, mut ann, provider) =
         with(vec![chat::says("\"Notes on \u{1b}rhyme.\"\nOr so.")]).await;
     ann.send_message("say hello").await;

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{ApiError, Done, ErrorCode, Operation, PartId, ProjectId};
 
-use super::{Connection, value};
+use super::{Connection, payload_of};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::supervision::{detached, in_request};
 
@@ -58,7 +58,7 @@ impl Connection {
         ctx.spawn(answer.map(move |done, connection, _| {
             let id = in_flight.id.clone();
             drop(in_flight);
-            connection.respond(id, done.and_then(value), None);
+            connection.respond(id, done.and_then(payload_of), None);
         }));
     }
 

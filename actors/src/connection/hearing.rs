@@ -11,7 +11,7 @@ use iris_protocol::{
     RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId, limits::ROOMS_PER_CONNECTION_MAX,
 };
 
-use super::{Connection, Outbound, value};
+use super::{Connection, Outbound, payload_of};
 use crate::Node;
 use crate::dispatch::{Patience, given_up};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
@@ -86,7 +86,7 @@ impl Connection {
                     if let Some(project_id) = project_id {
                         connection.knows(project_id, &outcomes);
                     }
-                    connection.respond(id, value(SubscribePayload { rooms: outcomes }), None);
+                    connection.respond(id, payload_of(SubscribePayload { rooms: outcomes }), None);
                 }
                 Err(Failed { error, has_left }) => {
                     if has_left {
@@ -160,7 +160,7 @@ impl Connection {
             self.leave(project_id, Some(rooms.clone()));
         }
         self.forgets(&rooms);
-        self.respond(id, value(iris_protocol::Done { done: true }), None);
+        self.respond(id, payload_of(iris_protocol::Done { done: true }), None);
     }
 
     /// Leaves rooms of a project; all of them when none is named.

@@ -13,7 +13,7 @@ use iris_protocol::{
     },
 };
 
-use super::{BACK_AFTER_FAILURE, CloseReason, Connection, value};
+use super::{BACK_AFTER_FAILURE, CloseReason, Connection, payload_of};
 use crate::dispatch::Peer;
 
 /// How long before its end a client is told that its access token ends.
@@ -39,7 +39,7 @@ impl Connection {
                     connection.claims = Some(claims.clone());
                     if connection.act_for(&claims, ctx) {
                         connection.greet(&claims);
-                        connection.respond(id, value(connection.connected(&claims)), None);
+                        connection.respond(id, payload_of(connection.connected(&claims)), None);
                     }
                 }
                 Err(error) => {
@@ -112,7 +112,7 @@ impl Connection {
                     connection.act_for(&claims, ctx);
                     let expires_at = claims.expires_at_ms;
                     connection.claims = Some(claims);
-                    connection.respond(id, value(AuthExpiry { expires_at }), None);
+                    connection.respond(id, payload_of(AuthExpiry { expires_at }), None);
                 }
                 Ok(_) => {
                     let message = "the new token is another user's";

@@ -12,13 +12,13 @@ use iris_protocol::limits::{
 };
 use iris_protocol::{
     ApiError, Chunk, ChunkError, ChunkKind, ConnectionFrame, DownloadBegin, DownloadBegun,
-    ErrorCode, FrameError, Operation, ProjectId, TransferFailure, UploadBegin, UploadBegun,
+    ErrorCode, FrameError, Json, Operation, ProjectId, TransferFailure, UploadBegin, UploadBegun,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Connection, Outbound, answer, push, value};
+use super::{Connection, Outbound, answer, payload_of, push};
 use crate::dispatch::{
     CurrentClaims, Done, DownloadStream, UploadStream, begin_download_stream, begin_upload_stream,
     broken,
@@ -138,7 +138,7 @@ impl Connection {
                 let next = received;
                 Stream::Up(Up { project_id, chunks, next, size, unacknowledged, receiving })
             });
-            value(UploadBegun { stream, received })
+            payload_of(UploadBegun { stream, received })
         });
     }
 
@@ -167,7 +167,7 @@ impl Connection {
                 }));
                 Stream::Down(Down { project_id, acknowledged, has_ended })
             });
-            value(DownloadBegun { stream, size, etag })
+            payload_of(DownloadBegun { stream, size, etag })
         });
     }
 
@@ -177,7 +177,7 @@ impl Connection {
         About { id, deadline_ms, .. }: About,
         begun: impl Future<Output = Result<T, ApiError>> + 'static,
         ctx: &mut Context<Self>,
-        answer: impl FnOnce(&mut Self, T) -> Result<serde_json::Value, ApiError> + 'static,
+        answer: impl FnOnce(&mut Self, T) -> Result<Json, ApiError> + 'static,
     ) {
         if let Err(error) = self.streams.make_room() {
             return self.respond(id, Err(error), None);
@@ -240,8 +240,8 @@ impl Connection {
                 let done = match stream {
                     None => Err(ApiError::not_found("stream")),
                     Some(Stream::Down(_)) => {
-                        let payload = value(iris_protocol::Done { done: true })?;
-                        Ok(Done { payload, text: None, seq: None, replayed: false })
+                        let payload = payload_of(iris_protocol::Done { done: true })?;
+                        Ok(Done { payload, seq: None, replayed: false })
                     }
                     Some(Stream::Up(Up { chunks, receiving, .. })) => {
                         drop(chunks);

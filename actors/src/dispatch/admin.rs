@@ -10,7 +10,7 @@ use iris_protocol::{
 use iris_store::root::{RecordAudit, SupervisionQuery};
 use serde_json::{Value, json};
 
-use super::{Done, Grant, done, done_at_length, internal, stored};
+use super::{Done, Grant, done, internal, stored};
 use crate::line::LineFigures;
 use crate::metrics::{MEDIA_TYPE, Metrics};
 use crate::supervision::{OrderError, RecordFilter};
@@ -23,7 +23,7 @@ pub(super) async fn actors(node: &Node, request: ActorList) -> Result<Done, ApiE
     let list = move || {
         let supervision = &node.services.supervision;
         let actors = supervision.actors(request.kind.as_deref(), request.under.as_deref());
-        done_at_length(&ActorPage { node: node_info(&node), actors })
+        done(ActorPage { node: node_info(&node), actors })
     };
     tokio::task::spawn_blocking(list).await.map_err(internal)?
 }

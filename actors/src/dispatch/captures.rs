@@ -11,7 +11,7 @@ use iris_store::project::{StartCapture, StopCapture};
 use iris_store::{Committed, WriteContext};
 
 use super::projects::page_size;
-use super::{Done, Grant, done, done_at_length, stored};
+use super::{Done, Grant, done, stored};
 use crate::{Node, record, write};
 
 const MINUTE_MS: i64 = 60_000;
@@ -109,5 +109,5 @@ pub(super) async fn read(
     let secrets = &project.kept.secrets;
     secrets.mask_in(&mut found.request);
     secrets.mask_in(&mut found.response);
-    done_at_length(&found)
+    done(found)
 }

@@ -9,7 +9,7 @@ use iris_store::root::SetUserBudgets;
 use iris_store::{Days, WriteContext};
 use serde_json::json;
 
-use super::{Done, Grant, done, done_at_length, stored};
+use super::{Done, Grant, done, stored};
 use crate::{Node, budgets, write};
 
 pub(super) async fn get(node: &Node, grant: &Grant, request: UsageGet) -> Result<Done, ApiError> {
@@ -33,7 +33,7 @@ fn days(from: Option<i64>, to: Option<i64>) -> Result<Days, ApiError> {
 pub(super) async fn of_server(node: &Node, request: ServerUsageGet) -> Result<Done, ApiError> {
     let ServerUsageGet { user_id, from, to } = request;
     let report = node.root_reader.usage(user_id, days(from, to)?).await.map_err(stored)?;
-    done_at_length(&report)
+    done(report)
 }
 
 pub(super) async fn set_session_budget(

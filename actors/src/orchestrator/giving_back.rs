@@ -42,7 +42,7 @@ impl Asker {
             let forget = ForgetProviderData { session_id, owner };
             let (project, context) = (&self.place.project.address, WriteContext::default());
             record(project, forget, context).await.map_err(|error| error.to_api())?;
-            return Ok(self.put(self.next_question().await?, pulse).await);
+            return Ok(self.put(self.next_question(self.gather().await?).await?, pulse).await);
         }
         Ok((asking, stream::iter(first).chain(events).boxed()))
     }

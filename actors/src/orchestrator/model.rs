@@ -26,7 +26,7 @@ use tracing::{Instrument, Span};
 
 use super::compaction::is_too_long;
 use super::drafts::Drafts;
-use super::question::Asker;
+use super::question::{Asker, Gathered};
 use super::{Assignment, Orchestrator, Said};
 use crate::agents::find_agent;
 use crate::permissions;
@@ -99,7 +99,8 @@ impl Orchestrator {
             model = self.model_name(),
         );
         let work = self.begin_question("CallModel");
-        let mut events = self.ask(pulse_of(&work), &span);
+        let gathered = self.gathered.take();
+        let mut events = self.ask(gathered, pulse_of(&work), &span);
         self.attempt = 1;
         self.drafts = Drafts::default();
         let events = stream::poll_fn({
@@ -135,14 +136,24 @@ impl Orchestrator {
         Some(format!("{}/{}", model.provider_id, model.model_id))
     }
 
-    /// The model's answer to everything that is recorded. Dropping the stream ends the request.
-    fn ask(&self, pulse: Pulse, span: &Span) -> Events {
+    /// The model's answer to everything that is recorded, which may have been `gathered` before. Dropping the
+    /// stream ends the request.
+    fn ask(
+        &self,
+        gathered: Option<Result<Box<Gathered>, ApiError>>,
+        pulse: Pulse,
+        span: &Span,
+    ) -> Events {
         let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
         let caller = Arc::clone(&asker.caller);
         let secrets = asker.place.project.kept.secrets.clone();
         let may_compact = self.turn.may_compact();
         let opened = async move {
-            let question = asker.next_question().await?;
+            let gathered = match gathered {
+                Some(gathered) => gathered?,
+                None => asker.gather().await?,
+            };
+            let question = asker.next_question(gathered).await?;
             if may_compact && is_too_long(&asker, &question) {
                 return Ok(None);
             }

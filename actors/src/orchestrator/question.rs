@@ -17,7 +17,6 @@ use iris_store::{StoreError, WriteContext};
 use iris_tools::TASK;
 use tokio::try_join;
 
-use super::Orchestrator;
 use super::environment::Environment;
 use super::instructions::instructions_of_project;
 use super::model::Caller;
@@ -25,11 +24,12 @@ use super::nested::ToldInstructions;
 use super::outputs::{show_images, tell_texts};
 use super::steering::join_messages;
 use super::tasks::{name_sub_agents, sub_agents};
+use super::{Assignment, Orchestrator};
 use crate::budgets::{refuse_if_used_up, run_facts, spending};
 use crate::capturing::{Occasion, ask_on};
 use crate::provider_keys;
 use crate::record;
-use crate::session::{SessionPlace, starter_lost_access};
+use crate::session::{Answerer, SessionPlace, starter_lost_access};
 use crate::toolbox::tools_of;
 
 /// Who asks which model, and for whom.
@@ -51,12 +51,28 @@ pub(super) struct Asker {
     told: Arc<ToldInstructions>,
 }
 
+/// What a question is made of, as it was when it was read.
+pub(super) struct Gathered {
+    facts: RunFacts,
+    around: Around,
+    recorded: Recorded,
+}
+
 impl Asker {
     pub(super) fn of(orchestrator: &Orchestrator) -> Option<Self> {
         let answerer = orchestrator.answerer.as_ref()?;
-        let assignment = &orchestrator.assignment;
-        let info = orchestrator.services().catalog.info(&answerer.model);
-        Some(Self {
+        let first = Self::first(&orchestrator.assignment, answerer, &orchestrator.environment);
+        Some(Self { number: orchestrator.calls, attempt: orchestrator.attempt, ..first })
+    }
+
+    /// Who asks the first question of a run.
+    pub(super) fn first(
+        assignment: &Assignment,
+        answerer: &Answerer,
+        environment: &Arc<Environment>,
+    ) -> Self {
+        let info = assignment.place.services.catalog.info(&answerer.model);
+        Self {
             info,
             told: Arc::clone(&assignment.told),
             place: assignment.place.clone(),
@@ -66,10 +82,10 @@ impl Asker {
             run_id: assignment.run.id.clone(),
             answer_id: assignment.answer_id.clone(),
             starter: assignment.run.started_by.clone(),
-            number: orchestrator.calls,
-            attempt: orchestrator.attempt,
-            environment: Arc::clone(&orchestrator.environment),
-        })
+            number: 1,
+            attempt: 1,
+            environment: Arc::clone(environment),
+        }
     }
 
     /// Has a model asked for the run, and recorded where its session is.
@@ -116,19 +132,29 @@ impl Asker {
     /// `FORBIDDEN` when the run's starter may not work in the project any more, `BUDGET_EXCEEDED`,
     /// `MODEL_UNAVAILABLE`, and as the reads and writes of the project's database.
     pub(super) async fn question(&self) -> Result<Question, ApiError> {
-        let (facts, around, recorded) = try_join!(self.allowed(), self.around(), self.recorded())?;
+        let Gathered { facts, around, recorded } = *self.gather().await?;
         self.question_of(facts.credential.as_ref(), around, recorded).await
     }
 
-    /// The same for the next step, with the messages that waited for it.
+    /// What the question consists of as it is now.
     ///
     /// # Errors
     /// As [`Self::question`].
-    pub(super) async fn next_question(&self) -> Result<Question, ApiError> {
-        // Each of them goes to other threads and back, some several times: side by side, and what was read is
-        // read again if messages join.
-        let (facts, around, mut recorded) =
-            try_join!(self.allowed(), self.around(), self.recorded())?;
+    pub(super) async fn gather(&self) -> Result<Box<Gathered>, ApiError> {
+        // Each of them goes to other threads and back, some several times: side by side.
+        let gathered = try_join!(self.allowed(), self.around(), self.recorded());
+        gathered.map(|(facts, around, recorded)| Box::new(Gathered { facts, around, recorded }))
+    }
+
+    /// The question for the next step, with the messages that waited for it: read again if any did.
+    ///
+    /// # Errors
+    /// As [`Self::question`].
+    pub(super) async fn next_question(
+        &self,
+        gathered: Box<Gathered>,
+    ) -> Result<Question, ApiError> {
+        let Gathered { facts, around, mut recorded } = *gathered;
         if recorded.waits_to_join {
             join_messages(&self.place, self.run_id.clone(), self.answer_id.clone()).await;
             recorded = self.recorded().await?;
@@ -276,6 +302,7 @@ impl Asker {
         let (conversation, images) = self.tell(&recorded, question.provider.as_ref()).await?;
         question.conversation = conversation;
         question.frame.images = images;
+        question.frame_tokens = frame_tokens(&question.frame);
         Ok(())
     }
 }
@@ -309,7 +336,7 @@ impl Recorded {
 /// What stands around a conversation.
 struct Around {
     system: String,
-    tools: Vec<ToolSpec>,
+    tools: Vec<Arc<ToolSpec>>,
     /// Those that the agent may set to work.
     sub_agents: Vec<Agent>,
 }
@@ -319,6 +346,8 @@ pub(super) struct Question {
     pub(super) provider: Arc<dyn Model>,
     /// What stands around the conversation.
     frame: Prompt,
+    /// The estimated tokens of that.
+    frame_tokens: u64,
     pub(super) conversation: Conversation,
     /// What estimates are multiplied with.
     pub(super) correction: Correction,
@@ -339,10 +368,12 @@ impl Question {
     ) -> Self {
         // Another model counts otherwise.
         conversation.counted.take_if(|counted| counted.model.as_ref() != Some(model));
-        let correction = Correction::of(&conversation, frame_tokens(&frame));
+        let frame_tokens = frame_tokens(&frame);
+        let correction = Correction::of(&conversation, frame_tokens);
         Self {
             provider,
             frame,
+            frame_tokens,
             conversation,
             correction,
             output_schema: None,
@@ -353,7 +384,7 @@ impl Question {
 
     /// The estimated tokens as they are, without the correction.
     fn estimate(&self) -> u64 {
-        frame_tokens(&self.frame) + entry_tokens(&self.conversation.messages)
+        self.frame_tokens + entry_tokens(&self.conversation.messages)
     }
 
     /// How long it is.
@@ -363,7 +394,7 @@ impl Question {
 
     /// For how many estimated tokens of conversation there is room within so many true ones.
     pub(super) fn room(&self, tokens: u64) -> u64 {
-        self.correction.invert(tokens).saturating_sub(frame_tokens(&self.frame))
+        self.correction.invert(tokens).saturating_sub(self.frame_tokens)
     }
 
     /// How long it will be when so many estimated tokens less are told.

@@ -202,15 +202,16 @@ pub(super) async fn sub_agents(place: &SessionPlace) -> Result<Vec<Agent>, Store
 
 /// Tells the model of the agents that it may set to work; of no `task` where sub-agents are too deep: `depth`
 /// is how many sessions are above this one.
-pub(super) fn name_sub_agents(agents: &[Agent], depth: usize, specs: &mut Vec<ToolSpec>) {
+pub(super) fn name_sub_agents(agents: &[Agent], depth: usize, specs: &mut Vec<Arc<ToolSpec>>) {
     let Some(spec) = specs.iter_mut().find(|spec| spec.name == TASK) else { return };
     if depth >= TASK_DEPTH_MAX {
         specs.retain(|spec| spec.name != TASK);
         return;
     }
-    spec.description.push_str(" Agents:");
+    let description = &mut Arc::make_mut(spec).description;
+    description.push_str(" Agents:");
     for agent in agents {
-        spec.description.extend(["\n- `", &agent.name, "`: ", &agent.description]);
+        description.extend(["\n- `", &agent.name, "`: ", &agent.description]);
     }
 }
 

@@ -1,8 +1,8 @@
-//! The title of a session to which nobody gave one: a model makes it out of the first message, beside the
-//! first run and without it waiting.
+//! The title of a session to which nobody gave one: a model makes it out of the first message, once that has a
+//! first answer. Nobody waits for it, and it takes no time from what somebody waits for.
 //!
-//! The session starts a `title` actor with a run; one that fails is logged, and tried again with the next
-//! run, as is one that a crash took.
+//! The session starts a `title` actor when a step of a run ends; one that fails is logged, and tried again with
+//! the next one, as is one that a crash took.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 use iris_agent::tokens::text_tokens;
 use iris_llm::{Charge, ModelEvent, ModelRequest, ModelStream, ReportedUsage};
-use iris_protocol::{CapturePurpose, Run, RunId, UserId};
+use iris_protocol::{CapturePurpose, RunId, UserId};
 use iris_store::WriteContext;
 use iris_store::project::{SetTitle, Spent};
 use serde_json::{Value, json};
 
-use super::{Session, SessionPlace, answerer};
+use super::{Session, SessionPlace, Work, answerer};
 use crate::agents::{TITLE_AGENT, find_agent, request_of};
 use crate::budgets::{refuse_if_used_up, run_facts, spending};
 use crate::capturing::{Occasion, ask_on};
@@ -116,23 +116,37 @@ impl Handler<TitleEnded> for Session {
     }
 }
 
-impl Session {
-    /// Has a title made with a run, where the session may want one.
-    pub(super) fn make_title(&mut self, run: &Run, ctx: &mut Context<Self>) {
-        let wants = self.place.services.settings.context.titles && !run.compacts;
+/// Tell: a model has said all that it says in a step of the run.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Answered;
+
+impl Handler<Answered> for Session {
+    type Result = ();
+
+    /// Has a title made, where the session may want one.
+    fn handle(&mut self, _: Answered, ctx: &mut Context<Self>) {
+        let Work::Running(run) = &self.work else { return };
+        let services = &self.place.services;
+        let wants = services.settings.context.titles && !run.compacts && !services.is_draining();
         if !wants || self.titles.is_settled || self.titles.is_making {
             return;
         }
         self.titles.is_making = true;
-        start(&self.place, &self.vitals, run, Address::of(ctx, &self.vitals));
+        let by = (run.id.clone(), run.started_by.clone());
+        start(&self.place, &self.vitals, by, Address::of(ctx, &self.vitals));
     }
 }
 
-fn start(place: &SessionPlace, parent: &Arc<Vitals>, run: &Run, session: Address<Session>) {
-    let spec = ChildSpec { on_stuck: OnStuck::Kill, ..ChildSpec::new("title", run.id.to_string()) };
+fn start(
+    place: &SessionPlace,
+    parent: &Arc<Vitals>,
+    (run_id, starter): (RunId, UserId),
+    session: Address<Session>,
+) {
+    let spec = ChildSpec { on_stuck: OnStuck::Kill, ..ChildSpec::new("title", run_id.to_string()) };
     let is_settled = Arc::<AtomicBool>::default();
     let (place, settled) = (place.clone(), Arc::clone(&is_settled));
-    let (run_id, starter) = (run.id.clone(), run.started_by.clone());
     let create = |_: &mut Context<Titler>, vitals: &Arc<Vitals>| Titler {
         place,
         run_id,

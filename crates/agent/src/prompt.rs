@@ -4,7 +4,9 @@ mod attachments;
 mod history;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use iris_protocol::Json;
 use serde_json::Value;
 
 use crate::{Attached, Opaque};
@@ -22,7 +24,7 @@ pub struct Prompt {
     /// [`PromptMessage::ToolResult`] before the next message of another kind (INV-3).
     pub messages: Vec<PromptMessage>,
     /// The tools that the model may call, in this order.
-    pub tools: Vec<ToolSpec>,
+    pub tools: Vec<Arc<ToolSpec>>,
     /// Images that calls were answered with, by the ids of the calls, and that go with messages, by the ids
     /// of their parts; only for models that are shown some.
     pub images: BTreeMap<String, Attached>,
@@ -131,8 +133,19 @@ pub struct ToolSpec {
     pub name: String,
     /// What it does.
     pub description: String,
-    /// JSON Schema of the arguments; its order of properties is kept.
-    pub parameters: Value,
+    /// JSON Schema of the arguments; its order of properties is kept. Written once: it is sent with every question.
+    pub parameters: Json,
+}
+
+impl ToolSpec {
+    /// Describes a tool whose arguments have the JSON Schema `parameters`.
+    pub fn new(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        parameters: &Value,
+    ) -> Self {
+        Self { name: name.into(), description: description.into(), parameters: parameters.into() }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ const RATIO_MAX: u64 = RATIO_ONE * 4;
 
 /// Estimates the tokens of a text. Characters that are not ASCII are mostly one each.
 pub fn text_tokens(text: &str) -> u64 {
+    if text.is_ascii() {
+        return (text.len() as u64).div_ceil(BYTES_PER_TOKEN);
+    }
     let plain = text.bytes().filter(u8::is_ascii).count() as u64;
     let other = text.chars().filter(|c| !c.is_ascii()).count() as u64;
     plain.div_ceil(BYTES_PER_TOKEN) + other
@@ -73,10 +76,9 @@ fn of_block(block: &PromptBlock) -> u64 {
 /// Estimates what stands around the conversation: instructions, tools and images.
 pub fn frame_tokens(prompt: &Prompt) -> u64 {
     let tools = prompt.tools.iter().map(|tool| {
-        let parameters = tool.parameters.to_string();
         text_tokens(&tool.name)
             + text_tokens(&tool.description)
-            + text_tokens(&parameters)
+            + text_tokens(tool.parameters.raw().get())
             + ENTRY_TOKENS
     });
     text_tokens(&prompt.system)

@@ -36,6 +36,9 @@ pub(crate) fn check_response(response: ResponseFrame) -> Result<ResponseFrame, C
 pub(crate) fn decode_payload<T: DeserializeOwned>(
     response: ResponseFrame,
 ) -> Result<T, ClientError> {
-    serde_json::from_value(response.payload.unwrap_or_default())
+    response
+        .payload
+        .unwrap_or_default()
+        .read()
         .map_err(|e| ClientError::protocol("payload of the response", e))
 }

@@ -1,5 +1,6 @@
 //! What stands around operations and events on a socket (docs/protocol.md, "Envelopes").
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,8 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiError, Connected, ErrorCode, Event, Heartbeat, MaintenanceNotice, ProjectId, SessionId,
-    TransferFailure, UserId, Warning, from_slice_strict,
+    ApiError, AuthExpiry, Connected, Draining, ErrorCode, Event, Heartbeat, Json,
+    MaintenanceNotice, ProjectId, SessionId, TransferFailure, UserId, Warning, from_slice_strict,
     limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
 };
 
@@ -130,7 +131,7 @@ pub struct ResponseFrame {
     pub success: bool,
     /// The response of the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload: Option<Value>,
+    pub payload: Option<Json>,
     /// The last durable event that the command caused: wait for it to read your own write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
@@ -150,7 +151,7 @@ impl ResponseFrame {
     }
 
     /// The answer to a request that was done.
-    pub fn success(id: String, payload: Value, seq: Option<u64>) -> Self {
+    pub fn success(id: String, payload: Json, seq: Option<u64>) -> Self {
         let r#type = "response".to_owned();
         let (error, warnings) = (None, Vec::new());
         Self { id: Some(id), r#type, success: true, payload: Some(payload), seq, error, warnings }
@@ -320,27 +321,35 @@ impl ServerFrame {
     /// # Errors
     /// When the text is not JSON, or a frame of a known type has another shape.
     pub fn parse(text: &str) -> serde_json::Result<Self> {
-        let value: Value = serde_json::from_str(text)?;
-        let payload = || value.get("payload").cloned().unwrap_or_default();
-        match value.get("type").and_then(Value::as_str) {
-            Some("connected") => serde_json::from_value(payload()).map(Self::Connected),
-            Some("response") => serde_json::from_value(value).map(Self::Response),
-            Some("auth.expiring") => {
-                let expires_at = payload().get("expiresAt").and_then(Value::as_i64).unwrap_or(0);
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(borrow)]
+            r#type: Cow<'a, str>,
+            #[serde(borrow, default)]
+            payload: Option<&'a RawValue>,
+        }
+        let Ok(Head { r#type, payload }) = serde_json::from_str(text) else {
+            return serde_json::from_str(text).map(Self::Unknown);
+        };
+        let payload = payload.unwrap_or(RawValue::NULL).get();
+        match &*r#type {
+            "connected" => serde_json::from_str(payload).map(Self::Connected),
+            "response" => serde_json::from_str(text).map(Self::Response),
+            "auth.expiring" => {
+                let AuthExpiry { expires_at } = serde_json::from_str(payload)?;
                 Ok(Self::AuthExpiring { expires_at })
             }
-            Some("heartbeat") => serde_json::from_value(payload()).map(Self::Heartbeat),
-            Some("server.draining") => {
-                let retry_after_ms =
-                    payload().get("retryAfterMs").and_then(Value::as_u64).unwrap_or(0);
+            "heartbeat" => serde_json::from_str(payload).map(Self::Heartbeat),
+            "server.draining" => {
+                let Draining { retry_after_ms } = serde_json::from_str(payload)?;
                 Ok(Self::Draining { retry_after_ms })
             }
-            Some("server.maintenance") => serde_json::from_value(payload()).map(Self::Maintenance),
-            Some("transfer.failed") => serde_json::from_value(payload()).map(Self::TransferFailed),
-            Some(name) if Event::ALL.iter().any(|spec| spec.name == name) => {
-                serde_json::from_value(value).map(Self::Event)
+            "server.maintenance" => serde_json::from_str(payload).map(Self::Maintenance),
+            "transfer.failed" => serde_json::from_str(payload).map(Self::TransferFailed),
+            name if Event::ALL.iter().any(|spec| spec.name == name) => {
+                serde_json::from_str(text).map(Self::Event)
             }
-            Some(_) | None => Ok(Self::Unknown(value)),
+            _ => serde_json::from_str(text).map(Self::Unknown),
         }
     }
 }

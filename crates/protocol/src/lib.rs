@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod files;
 mod ids;
+mod json;
 pub mod limits;
 mod mcp;
 mod models;
@@ -60,6 +61,7 @@ pub use events::{Audience, Event, EventKind, EventSpec, SnapshotKind, StreamKind
 pub use files::*;
 pub use git::*;
 pub use ids::*;
+pub use json::Json;
 pub use mcp::*;
 pub use models::*;
 pub use oauth::*;

@@ -92,6 +92,7 @@ pub(crate) fn open(
     let mut conn = Connection::open_with_flags(path, read_write)?;
     // Should it turn out to be damaged now: closing it changes nothing.
     leave_as_it_is(&conn, true)?;
+    plan_once(&conn)?;
     conn.execute_batch(WRITER_PRAGMAS)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     migrate(path, &mut conn, &migrations)?;
@@ -119,6 +120,13 @@ fn immutable(path: &str) -> String {
 /// Whether closing the connection leaves the file and its write-ahead log as they are.
 pub(crate) fn leave_as_it_is(conn: &Connection, leave: bool) -> Result<(), StoreError> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)?;
+    Ok(())
+}
+
+/// A statement is planned for all values of its parameters, once. Otherwise SQLite plans some of them anew each
+/// time that they get values, in case a partial index fits these.
+fn plan_once(conn: &Connection) -> Result<(), StoreError> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
@@ -178,6 +186,7 @@ pub(crate) fn open_to_read(path: &Path, pragmas: &str) -> Result<Connection, Sto
     check_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
+    plan_once(&conn)?;
     conn.execute_batch(pragmas)?;
     check_application(&conn)?;
     Ok(conn)

@@ -22,6 +22,7 @@ pub struct ToolRegistry {
 struct Entry {
     tool: Arc<dyn Tool>,
     schema: Validator,
+    spec: Arc<ToolSpec>,
 }
 
 impl ToolRegistry {
@@ -68,7 +69,8 @@ impl ToolRegistry {
             return Err(invalid("another tool has the same name".to_owned()));
         }
         let schema = compiled(tool.parameters()).map_err(invalid)?;
-        self.entries.push(Arc::new(Entry { tool, schema }));
+        let spec = ToolSpec::new(tool.name(), tool.description(), tool.parameters());
+        self.entries.push(Arc::new(Entry { tool, schema, spec: Arc::new(spec) }));
         Ok(())
     }
 
@@ -121,9 +123,9 @@ impl ToolRegistry {
     }
 
     /// What a model is told of the tools `names`, in that order. Unknown names are left out.
-    pub fn specs(&self, names: &[String]) -> Vec<ToolSpec> {
+    pub fn specs(&self, names: &[String]) -> Vec<Arc<ToolSpec>> {
         let entries = names.iter().filter_map(|name| self.entry(name));
-        entries.map(|entry| spec(entry.tool.as_ref())).collect()
+        entries.map(|entry| Arc::clone(&entry.spec)).collect()
     }
 
     /// All tools as clients see them, in the order of the registry.
@@ -145,14 +147,6 @@ impl ToolRegistry {
 impl fmt::Debug for ToolRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.names()).finish()
-    }
-}
-
-fn spec(tool: &dyn Tool) -> ToolSpec {
-    ToolSpec {
-        name: tool.name().to_owned(),
-        description: tool.description().to_owned(),
-        parameters: tool.parameters().clone(),
     }
 }
 

@@ -105,7 +105,7 @@ fn specs_come_in_the_order_asked_and_the_wire_has_all() {
     let specs = registry.specs(&["grep".into(), "none".into(), "read".into()]);
     let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["grep", "read"]);
-    assert_eq!(&specs[1].parameters, registry.get("read").unwrap().parameters());
+    assert_eq!(specs[1].parameters, registry.get("read").unwrap().parameters().into());
     let writing: Vec<_> = registry.to_wire().into_iter().filter(|tool| tool.writes).collect();
     let names: Vec<_> = writing.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["write", "edit", "multiEdit", "applyPatch", "todoWrite"]);

@@ -1,7 +1,7 @@
 //! REST and commands.
 
 use iris_client::{Client, ClientError};
-use iris_protocol::{ApiError, ErrorCode, Ping, ResponseFrame, UserGet};
+use iris_protocol::{ApiError, ErrorCode, Json, Ping, ResponseFrame, UserGet};
 use serde_json::json;
 
 use crate::fake::{Fake, grant, project, soon, user};
@@ -17,7 +17,8 @@ async fn login_gives_a_grant_that_authenticates_commands() {
     let client = client.with_grant(&granted.unwrap());
 
     let project = project();
-    let response = ResponseFrame::success("1".to_owned(), json!({ "user": user() }), None);
+    let response =
+        ResponseFrame::success("1".to_owned(), Json::from(&json!({ "user": user() })), None);
     let answer = serde_json::to_value(response).unwrap();
     let (payload, request) =
         tokio::join!(client.call(Some(&project), UserGet {}), fake.answer(200, answer));
@@ -34,7 +35,7 @@ async fn an_expired_token_is_refreshed_once_and_the_command_sent_again() {
     let client = fake.logged_in();
     let other = client.clone();
     let expired = ResponseFrame::failure(Some("1".to_owned()), ErrorCode::TokenExpired.into());
-    let pong = ResponseFrame::success("1".to_owned(), json!({ "pong": 1 }), None);
+    let pong = ResponseFrame::success("1".to_owned(), Json::from(&json!({ "pong": 1 })), None);
     let serve = async {
         let first = fake.answer(401, serde_json::to_value(&expired).unwrap()).await;
         assert!(first.head.contains("bearer access\r\n"));

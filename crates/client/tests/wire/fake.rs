@@ -5,8 +5,9 @@ use futures_util::{SinkExt, StreamExt};
 use iris_client::Client;
 use iris_protocol::{
     ApiError, AuthGrant, Connected, ConnectionId, ConnectionLimits, ErrorCode, Event, EventFrame,
-    EventMeta, MessageId, PartId, Position, ProjectId, RequestFrame, ResponseFrame, Room, Session,
-    SessionId, SessionMode, SessionSnapshot, SessionState, SessionStatus, Usage, User, UserId,
+    EventMeta, Json, MessageId, PartId, Position, ProjectId, RequestFrame, ResponseFrame, Room,
+    Session, SessionId, SessionMode, SessionSnapshot, SessionState, SessionStatus, Usage, User,
+    UserId,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -186,6 +187,7 @@ impl Peer {
     }
 
     pub(crate) async fn respond(&mut self, request: &RequestFrame, payload: Value) {
+        let payload = Json::from(&payload);
         let response = ResponseFrame::success(request.id.clone(), payload, Some(7));
         self.send(&serde_json::to_value(response).unwrap()).await;
     }

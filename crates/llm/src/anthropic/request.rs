@@ -69,7 +69,7 @@ fn may_be_cached(request: &ModelRequest) -> bool {
     let tools = prompt
         .tools
         .iter()
-        .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.to_string().len());
+        .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.raw().get().len());
     let said = prompt.messages.iter().map(said_bytes);
     // Of images nobody knows.
     let bytes: usize = tools.chain(said).sum::<usize>() + prompt.system.len();

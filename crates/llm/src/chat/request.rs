@@ -44,7 +44,7 @@ pub(super) fn body(
             switches.stream_options.then(|| json!({"include_usage": true})),
         );
     if !prompt.tools.is_empty() {
-        let tools: Vec<Object> = prompt.tools.iter().map(tool).collect();
+        let tools: Vec<Object> = prompt.tools.iter().map(|it| tool(it)).collect();
         body = body
             .with("tools", tools)
             .with("tool_choice", "auto")
@@ -223,17 +223,13 @@ mod tests {
 
     #[test]
     fn conversation_with_calls_and_results_is_written_in_full() {
-        let tool = |name: &str| ToolSpec {
-            name: name.into(),
-            description: "d".into(),
-            parameters: json!({"z": 1, "a": 2}),
-        };
+        let tool = |name: &str| ToolSpec::new(name, "d", &json!({"z": 1, "a": 2}));
         let request = ModelRequest {
             model: "m".into(),
             prompt: Prompt {
                 system: "be kind".into(),
                 messages: conversation(),
-                tools: vec![tool("write"), tool("read")],
+                tools: vec![tool("write").into(), tool("read").into()],
                 images: BTreeMap::new(),
             },
             max_output_tokens: Some(9),
@@ -299,11 +295,7 @@ mod tests {
         let request = ModelRequest {
             prompt: Prompt {
                 messages: conversation(),
-                tools: vec![ToolSpec {
-                    name: "read".into(),
-                    description: "d".into(),
-                    parameters: json!({}),
-                }],
+                tools: vec![ToolSpec::new("read", "d", &json!({})).into()],
                 ..Prompt::default()
             },
             max_output_tokens: Some(9),

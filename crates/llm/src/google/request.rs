@@ -24,7 +24,7 @@ pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> Stri
     let prompt = &request.prompt;
     let system = (!prompt.system.is_empty()).then(|| json!({"parts": [{"text": prompt.system}]}));
     let tools = (!prompt.tools.is_empty()).then(|| {
-        let functions: Vec<Object> = prompt.tools.iter().map(tool).collect();
+        let functions: Vec<Object> = prompt.tools.iter().map(|it| tool(it)).collect();
         [Object::new().with("functionDeclarations", functions)]
     });
     let choice = tools.is_some().then(|| json!({"functionCallingConfig": {"mode": "AUTO"}}));

@@ -35,8 +35,8 @@ pub(super) fn body(
         messages.extend(message(entry, prompt));
     }
     messages.append(&mut images);
-    let tools =
-        (!prompt.tools.is_empty()).then(|| prompt.tools.iter().map(tool).collect::<Vec<_>>());
+    let tools = (!prompt.tools.is_empty())
+        .then(|| prompt.tools.iter().map(|it| tool(it)).collect::<Vec<_>>());
     let think = match reasoning {
         Some(Reasoning::Off) => Some(json!(false)),
         Some(Reasoning::Effort(effort)) => Some(json!(effort.of_three())),

@@ -17,8 +17,8 @@ use crate::{ModelRequest, OutputSchema};
 pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> String {
     let prompt = &request.prompt;
     let instructions = (!prompt.system.is_empty()).then_some(&prompt.system);
-    let tools =
-        (!prompt.tools.is_empty()).then(|| prompt.tools.iter().map(tool).collect::<Vec<_>>());
+    let tools = (!prompt.tools.is_empty())
+        .then(|| prompt.tools.iter().map(|it| tool(it)).collect::<Vec<_>>());
     let choice = tools.is_some().then_some("auto");
     // A model that does not reason refuses the question for its reasoning.
     let include = (reasoning != Some(Reasoning::Off)).then_some(["reasoning.encrypted_content"]);

@@ -1,5 +1,7 @@
 //! Messages: streams, what is sent, and what is sent back.
 
+use std::sync::Arc;
+
 use iris_agent::{Attached, Prompt, PromptBlock, PromptMessage, ToolSpec};
 use iris_llm::{
     ErrorClass, Finish, Limits, ModelRequest, OutputSchema, ProviderConfig, ProviderKind,
@@ -355,8 +357,8 @@ async fn the_next_request_has_everything_that_the_provider_wants_back() {
     assert_eq!(asked.body.matches(mark).count(), 4, "as many as there may be");
 }
 
-fn spec(name: &str) -> ToolSpec {
-    ToolSpec { name: name.into(), description: "d".into(), parameters: json!({"z": 1, "a": 2}) }
+fn spec(name: &str) -> Arc<ToolSpec> {
+    ToolSpec::new(name, "d", &json!({"z": 1, "a": 2})).into()
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ async fn sent(config: ProviderConfig, facts: ModelFacts, max_output_tokens: Opti
     let provider = FakeProvider::start(vec![Reply::stream(["nothing of use\n\n"])]).await;
     let base_url = provider.base_url().replace("/v1", "");
     let model = crate::configured(ProviderConfig { base_url: Some(base_url), ..config });
-    let tool = ToolSpec { name: "read".into(), description: "d".into(), parameters: json!({}) };
+    let tool = ToolSpec::new("read", "d", &json!({})).into();
     let prompt = Prompt {
         messages: vec![PromptMessage::asked("hi")],
         tools: vec![tool],

@@ -277,8 +277,7 @@ async fn the_next_request_has_everything_that_the_provider_wants_back() {
         ..ProviderConfig::new(KIND)
     });
     let asked = PromptMessage::asked("hi");
-    let tool =
-        ToolSpec { name: "read".into(), description: "d".into(), parameters: json!({"z": 1}) };
+    let tool = ToolSpec::new("read", "d", &json!({"z": 1})).into();
     let prompt = Prompt {
         system: "be kind".into(),
         messages: vec![asked.clone()],

@@ -44,11 +44,11 @@ async fn a_real_model_calls_a_tool_and_reads_its_result_on_every_wire_of_its_ser
             ("glob", "pattern", "Finds files by a pattern of their names."),
             ("grep", "pattern", "Finds lines by a regular expression."),
         ];
-        let tools = tools.map(|(name, argument, description)| ToolSpec {
-            name: name.into(),
-            description: description.into(),
-            parameters: json!({"type": "object", "properties": {argument: {"type": "string"}},
-                "required": [argument]}),
+        let tools = tools.map(|(name, argument, description)| {
+            let properties = json!({argument: {"type": "string"}});
+            let schema =
+                json!({"type": "object", "properties": properties, "required": [argument]});
+            Arc::new(ToolSpec::new(name, description, &schema))
         });
         let asked = PromptMessage::asked("Use the tool read: README.md");
         let prompt = Prompt { messages: vec![asked], tools: tools.to_vec(), ..Prompt::default() };

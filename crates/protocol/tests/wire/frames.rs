@@ -2,7 +2,7 @@
 
 use iris_protocol::limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use iris_protocol::{
-    ApiError, Command, ErrorCode, FrameError, Operation, Ping, ProjectId, RequestFrame,
+    ApiError, Command, ErrorCode, FrameError, Json, Operation, Ping, ProjectId, RequestFrame,
     ResponseFrame,
 };
 use proptest::prelude::*;
@@ -113,7 +113,8 @@ fn a_refusal_is_answered_with_the_id() {
 
 #[test]
 fn responses_survive_a_round_trip() {
-    let success = ResponseFrame::success("1".to_owned(), json!({ "pong": 1 }), Some(812));
+    let success =
+        ResponseFrame::success("1".to_owned(), Json::from(&json!({ "pong": 1 })), Some(812));
     let failure = ResponseFrame::failure(None, ApiError::not_found("session").retry_after(5));
     for frame in [success, failure] {
         let text = serde_json::to_string(&frame).unwrap();
