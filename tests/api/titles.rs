@@ -1,11 +1,10 @@
 //! Titles that a model makes for sessions to which nobody gave one.
 
 use iris_actors::ContextSettings;
-use iris_protocol::{
-    ActorInfo, Event, ModelRef, ProjectUpdate, RunStatus, SessionCreate, SessionUpdate,
-};
+use iris_protocol::{ActorInfo, Event, ProjectUpdate, RunStatus, SessionCreate, SessionUpdate};
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, chat, spawn_app_with, text_of,
+    AppOptions, Asked, Conversation, FakeProvider, Gate, Reply, TestApp, chat, spawn_app_with,
+    text_of,
 };
 use serde_json::json;
 
@@ -81,7 +80,7 @@ async fn no_title_is_made_where_a_budget_is_used_up() {
     ann.call(ProjectUpdate { name: None, description: None, settings }).await.unwrap();
     let run = ann.send_message("say one").await.run_id;
     assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
-    titles_end(&app).await;
+    titles_end(&app, &provider, 0).await;
     assert_eq!((title_now(&ann).await.as_str(), provider.asked().len()), ("New session", 0));
 }
 
@@ -132,23 +131,26 @@ async fn a_title_that_failed_is_made_with_the_next_run() {
     let replies = vec![Reply::status(500, "oops"), chat::says("\"\""), chat::says("Notes")];
     let (app, mut ann, provider) = with(replies).await;
     ann.ask("say one").await;
-    titles_end(&app).await;
+    titles_end(&app, &provider, 1).await;
     assert_eq!((title_now(&ann).await.as_str(), provider.asked().len()), ("New session", 1));
     ann.ask("say two").await;
-    titles_end(&app).await;
+    titles_end(&app, &provider, 2).await;
     // It said nothing that could be one.
     assert_eq!((title_now(&ann).await.as_str(), provider.asked().len()), ("New session", 2));
     ann.ask("say three").await;
-    titles_end(&app).await;
+    titles_end(&app, &provider, 3).await;
     assert_eq!(title_now(&ann).await, "Notes");
     // Of what was said first.
     let body = provider.asked()[2].body.clone();
     assert!(body["messages"][1]["content"].as_str().unwrap().contains("say one"));
 }
 
-/// Waits until no title is being made, and its session knows.
-async fn titles_end(app: &TestApp) {
-    let is_over = |actors: &[ActorInfo]| actors.iter().all(|actor| actor.kind != "title");
+/// Waits until the provider was asked that often and no title is being made. One begins a moment after the end
+/// of a step was told.
+async fn titles_end(app: &TestApp, provider: &FakeProvider, asked: usize) {
+    let is_over = |actors: &[ActorInfo]| {
+        provider.asked().len() >= asked && actors.iter().all(|actor| actor.kind != "title")
+    };
     app.wait_for_actors("the end of a title", is_over).await;
 }
 
@@ -171,14 +173,14 @@ async fn sub_agents_have_the_titles_of_their_tasks_and_scripts_make_none() {
     let task =
         serde_json::json!({ "description": "look", "prompt": "say found", "agent": "explore" });
     ann.ask(&format!("call task {task}\nstep\nsay done")).await;
-    titles_end(&app).await;
+    titles_end(&app, &provider, 1).await;
     assert_eq!(provider.asked().len(), 1);
 
     let context = ContextSettings { titles: true, ..ContextSettings::default() };
     let app = spawn_app_with(AppOptions { context, ..AppOptions::default() }).await;
     let mut bob = untitled(&app, "bob").await;
     bob.ask("say hello").await;
-    titles_end(&app).await;
+    titles_end(&app, &provider, 1).await;
     assert_eq!(title_now(&bob).await, "New session");
 }
 
@@ -191,6 +193,11 @@ async fn the_model_of_the_session_makes_it_where_there_is_no_small_one() {
     let mut ann = untitled(&app, "ann").await;
     ann.send_message("hello").await;
     assert_eq!(title(&mut ann).await, "one");
-    let model = ModelRef { provider_id: "fake".to_owned(), model_id: "model".to_owned() };
-    assert!(provider.asked().iter().all(|asked| asked.body["model"] == model.model_id.as_str()));
+    let asked = provider.asked();
+    assert!(asked.iter().all(|asked| asked.body["model"] == "model"));
+    // Not before the answer is there.
+    let system = |asked: &Asked| asked.body["messages"][0]["content"].to_string();
+    let is_title: Vec<bool> =
+        asked.iter().map(|asked| system(asked).contains("You write the title")).collect();
+    assert_eq!(is_title, [false, true]);
 }
