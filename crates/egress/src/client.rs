@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +11,8 @@ use futures_util::StreamExt;
 use http::HeaderValue;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::redirect::Policy as Redirects;
+use rustls::ClientConfig;
+use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::{Host, Url};
 
@@ -82,7 +84,8 @@ pub struct Response {
 }
 
 impl Egress {
-    /// A client that asks the operating system for addresses. Reads the system's certificates.
+    /// A client that asks the operating system for addresses. The first one of a process reads the system's
+    /// certificates.
     ///
     /// # Errors
     ///
@@ -251,8 +254,21 @@ impl Egress {
     }
 }
 
+/// Whom all clients of the process trust: those whom the system trusts, read once, for that are hundreds of files.
+static TRUSTED: OnceLock<ClientConfig> = OnceLock::new();
+
+fn trusted() -> Result<ClientConfig, EgressError> {
+    if let Some(trusted) = TRUSTED.get() {
+        return Ok(trusted.clone());
+    }
+    let read = ClientConfig::with_platform_verifier();
+    let read = read.map_err(|source| EgressError::Setup { source: source.into() })?;
+    Ok(TRUSTED.get_or_init(|| read).clone())
+}
+
 fn client(config: &Config, resolver: Resolver) -> Result<reqwest::Client, EgressError> {
     reqwest::Client::builder()
+        .tls_backend_preconfigured(trusted()?)
         .user_agent(USER_AGENT)
         .dns_resolver(resolver)
         .redirect(Redirects::none())
@@ -263,7 +279,7 @@ fn client(config: &Config, resolver: Resolver) -> Result<reqwest::Client, Egress
         .pool_max_idle_per_host(0)
         .connect_timeout(config.connect_timeout)
         .build()
-        .map_err(|source| EgressError::Setup { source })
+        .map_err(|source| EgressError::Setup { source: source.into() })
 }
 
 /// Refuses a body in an encoding that was not asked for: it would be noise, or a way around the limit.

@@ -1,5 +1,6 @@
 //! Why nothing was fetched.
 
+use std::error::Error;
 use std::time::Duration;
 
 use url::Url;
@@ -103,7 +104,7 @@ pub enum EgressError {
     #[error("the http client cannot be built")]
     Setup {
         /// Why not.
-        source: reqwest::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
 }
 

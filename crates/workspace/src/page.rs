@@ -69,7 +69,8 @@ impl Workspace {
             entries.extend(entry(found));
             Ok(())
         };
-        let cut = walk_shown(self, &base, depth, with_ignored, &mut budget, visit)?;
+        let shown = (depth, with_ignored);
+        let cut = walk_shown(self, &base, shown, after.as_deref(), &mut budget, visit)?;
         let cut = cut.filter(|cut| *cut != Cut::Results);
         Ok(EntryPage { entries, has_more, cut })
     }

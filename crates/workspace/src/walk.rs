@@ -185,8 +185,8 @@ pub(crate) fn walk(
 ) -> Result<Option<Cut>, WorkspaceError> {
     let ignores = Some(ignores_above(workspace, &base.path));
     let depth_max = depth_max.min(PATH_COMPONENTS_MAX);
-    let shows_unreachable = false;
-    begin(base, Walk { depth_max, ignores, shows_unreachable, unfinished: None }, budget, visit)
+    let walk = Walk { depth_max, ignores, after: None, shows_unreachable: false, unfinished: None };
+    begin(base, walk, budget, visit)
 }
 
 /// As [`walk`], through everything, and adds the paths of files that are being written to `unfinished`.
@@ -198,23 +198,30 @@ pub(crate) fn walk_noting(
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
     let ignores = Some(ignores_above(workspace, &base.path));
-    let (depth_max, unfinished) = (PATH_COMPONENTS_MAX, Some(unfinished));
-    let shows_unreachable = false;
-    begin(base, Walk { depth_max, ignores, shows_unreachable, unfinished }, budget, visit)
+    let walk = Walk {
+        depth_max: PATH_COMPONENTS_MAX,
+        ignores,
+        after: None,
+        shows_unreachable: false,
+        unfinished: Some(unfinished),
+    };
+    begin(base, walk, budget, visit)
 }
 
 /// As [`walk`], for people to see: with names that are not UTF-8, and perhaps with what `.gitignore` files say.
+/// Of what comes before the path with the names `after` not everything is visited.
 pub(crate) fn walk_shown(
     workspace: &Workspace,
     base: &Base,
-    depth_max: usize,
-    with_ignored: bool,
+    (depth_max, with_ignored): (usize, bool),
+    after: Option<&[&str]>,
     budget: &mut Budget<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
     let ignores = (!with_ignored).then(|| ignores_above(workspace, &base.path));
     let (depth_max, shows_unreachable) = (depth_max.min(PATH_COMPONENTS_MAX), true);
-    begin(base, Walk { depth_max, ignores, shows_unreachable, unfinished: None }, budget, visit)
+    let walk = Walk { depth_max, ignores, after, shows_unreachable, unfinished: None };
+    begin(base, walk, budget, visit)
 }
 
 fn begin(
@@ -234,6 +241,8 @@ struct Walk<'a> {
     depth_max: usize,
     /// None where they do not count.
     ignores: Option<Ignores>,
+    /// Names of a path before which nothing is wanted.
+    after: Option<&'a [&'a str]>,
     /// Whether names that are not UTF-8 are visited; nothing goes into them.
     shows_unreachable: bool,
     /// Where files that are being written are noted.
@@ -254,7 +263,8 @@ impl Walk<'_> {
             let has_rules = entries.iter().any(|entry| entry.name == IGNORE_FILE);
             if has_rules { ignores.enter(dir, path) } else { ignores.enter_without() }
         }
-        for Named { name, is_unreachable, kind, facts } in entries {
+        let unwanted = self.unwanted(path, &entries);
+        for Named { name, is_unreachable, kind, facts } in entries.into_iter().skip(unwanted) {
             let path = path.child(&name);
             if is_unreachable && !self.shows_unreachable {
                 continue;
@@ -283,6 +293,17 @@ impl Walk<'_> {
             ignores.leave();
         }
         listed
+    }
+
+    /// How many of the entries of a directory, which are sorted, come with all that is in them before what is
+    /// wanted.
+    fn unwanted(&self, path: &RelPath, entries: &[Named]) -> usize {
+        let Some(mut after) = self.after.map(|names| names.iter().copied()) else { return 0 };
+        if !path.names().all(|name| after.next() == Some(name)) {
+            return 0;
+        }
+        let first = after.next().unwrap_or_default();
+        entries.partition_point(|entry| entry.name.as_str() < first)
     }
 }
 
