@@ -14,6 +14,7 @@ use actix_web::App as WebApp;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
+use futures_util::future::LocalBoxFuture;
 use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
@@ -270,98 +271,104 @@ impl App {
     ///
     /// # Errors
     /// See [`AppError`].
-    pub async fn start(config: Config, dependencies: Dependencies) -> Result<Self, AppError> {
-        iris_llm::install_tls_provider();
-        refuse_network(&config.data_dir)?;
-        make_private(&config.data_dir)?;
-        let lock = take_lock(&config.data_dir)?;
-        let clock = Arc::clone(&dependencies.clock);
-        let tls = config.tls.as_ref().map(|files| Tls::load(files, clock.as_ref())).transpose()?;
-        let listener = listen(config.bind)?;
-        let address = listener.local_addr()?;
-        let root_path = config.data_dir.join("root.db");
-        let storage = Storage::open(&config.data_dir)
-            .map_err(|source| AppError::Storage { path: config.data_dir.clone(), source })?;
-        let root = RootDatabase::open_or_create(&root_path, clock.now_ms())
-            .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
-        root.use_storage(&storage);
-        let disk = storage.clone();
-        settle(&config.data_dir, &root)
-            .await
-            .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
-        let open_root = move || {
-            // One that is gone is not replaced by an empty one.
-            if !root_path.exists() {
-                return Err(StoreError::internal("the root database is gone"));
+    pub fn start(
+        config: Config,
+        dependencies: Dependencies,
+    ) -> LocalBoxFuture<'static, Result<Self, AppError>> {
+        Box::pin(async move {
+            iris_llm::install_tls_provider();
+            refuse_network(&config.data_dir)?;
+            make_private(&config.data_dir)?;
+            let lock = take_lock(&config.data_dir)?;
+            let clock = Arc::clone(&dependencies.clock);
+            let tls =
+                config.tls.as_ref().map(|files| Tls::load(files, clock.as_ref())).transpose()?;
+            let listener = listen(config.bind)?;
+            let address = listener.local_addr()?;
+            let root_path = config.data_dir.join("root.db");
+            let storage = Storage::open(&config.data_dir)
+                .map_err(|source| AppError::Storage { path: config.data_dir.clone(), source })?;
+            let root = RootDatabase::open_or_create(&root_path, clock.now_ms())
+                .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
+            root.use_storage(&storage);
+            let disk = storage.clone();
+            settle(&config.data_dir, &root)
+                .await
+                .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
+            let open_root = move || {
+                // One that is gone is not replaced by an empty one.
+                if !root_path.exists() {
+                    return Err(StoreError::internal("the root database is gone"));
+                }
+                let root = RootDatabase::open_or_create(&root_path, clock.now_ms())?;
+                root.use_storage(&disk);
+                Ok(root)
+            };
+            let config = Config { public_url: public_url(&config, address), ..config };
+            let hosts = hosts(&config);
+            let gatekeeper = Gatekeeper::new(address.ip(), &hosts, &config.allowed_origins);
+            let proxies = TrustedProxies::new(config.trusted_proxies.clone());
+            let (gates, configured) = ((gatekeeper.clone(), proxies.clone()), config.clone());
+            let (drain, setup) = (config.drain, config.setup_token.clone());
+            let watchdog = WatchdogSettings {
+                abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
+                ..dependencies.watchdog
+            };
+            let (hop, stream_comments) = (dependencies.hop.clone(), dependencies.stream_comments);
+            let sandbox = match config.sandbox.clone() {
+                Some(config) => Some(sandbox(config).await),
+                None => None,
+            };
+            let config = if dependencies.models.is_empty() {
+                with_local_models(config, &dependencies.local_servers).await
+            } else {
+                config
+            };
+            let services = Arc::new(services(config, storage, sandbox, dependencies)?);
+            let supervision = services.supervision.clone();
+            services.storage.on_change(move |is_full| supervision.log().disk(is_full));
+            let owner = Node::start(Arc::clone(&services), root, Arc::new(open_root), arbiters());
+            let node = match hop {
+                Some(make) => owner.clone().through(make(owner)),
+                None => owner,
+            };
+            let watchdog = Watchdog::start(&services.supervision, watchdog)?;
+            node.read_model_facts().await.map_err(NodeError::from)?;
+            if let Err(error) = node.seal_credentials_again().await {
+                // They open with the previous key still: no reason not to start.
+                tracing::warn!(%error, "keys for model providers are not sealed with the new master key yet");
             }
-            let root = RootDatabase::open_or_create(&root_path, clock.now_ms())?;
-            root.use_storage(&disk);
-            Ok(root)
-        };
-        let config = Config { public_url: public_url(&config, address), ..config };
-        let hosts = hosts(&config);
-        let gatekeeper = Gatekeeper::new(address.ip(), &hosts, &config.allowed_origins);
-        let proxies = TrustedProxies::new(config.trusted_proxies.clone());
-        let (gates, configured) = ((gatekeeper.clone(), proxies.clone()), config.clone());
-        let (drain, setup) = (config.drain, config.setup_token.clone());
-        let watchdog = WatchdogSettings {
-            abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
-            ..dependencies.watchdog
-        };
-        let (hop, stream_comments) = (dependencies.hop.clone(), dependencies.stream_comments);
-        let sandbox = match config.sandbox.clone() {
-            Some(config) => Some(sandbox(config).await),
-            None => None,
-        };
-        let config = if dependencies.models.is_empty() {
-            with_local_models(config, &dependencies.local_servers).await
-        } else {
-            config
-        };
-        let services = Arc::new(services(config, storage, sandbox, dependencies)?);
-        let supervision = services.supervision.clone();
-        services.storage.on_change(move |is_full| supervision.log().disk(is_full));
-        let owner = Node::start(Arc::clone(&services), root, Arc::new(open_root), arbiters());
-        let node = match hop {
-            Some(make) => owner.clone().through(make(owner)),
-            None => owner,
-        };
-        let watchdog = Watchdog::start(&services.supervision, watchdog)?;
-        node.read_model_facts().await.map_err(NodeError::from)?;
-        if let Err(error) = node.seal_credentials_again().await {
-            // They open with the previous key still: no reason not to start.
-            tracing::warn!(%error, "keys for model providers are not sealed with the new master key yet");
-        }
-        node.finish_rotation();
-        let setup_token = if node.has_admin().await? {
-            None
-        } else {
-            Some(setup.map_or_else(SetupToken::random, Ok)?)
-        };
-        services.setup_token.lock().clone_from(&setup_token);
-        node.remove_leftovers().await?;
-        node.load_choices().await?;
-        node.audit_sandbox().await?;
-        let streams = Streams::start(stream_comments);
-        let secured = tls.as_ref().map(Tls::server_config).transpose()?;
-        let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;
-        let tls = tls.map(|tls| tls.watch(Arc::clone(&node.services.clock))).transpose()?;
-        node.open_unfinished();
-        node.resume_clones().await?;
-        node.settle_git().await?;
-        let reloading = Arc::new(Reloading::new(configured, address, gates, node.clone()));
-        let notifier = Arc::new(Notifier::default());
-        Ok(Self {
-            address,
-            tls,
-            setup_token,
-            node,
-            http,
-            drain,
-            reloading,
-            notifier,
-            _watchdog: watchdog,
-            _lock: lock,
+            node.finish_rotation();
+            let setup_token = if node.has_admin().await? {
+                None
+            } else {
+                Some(setup.map_or_else(SetupToken::random, Ok)?)
+            };
+            services.setup_token.lock().clone_from(&setup_token);
+            node.remove_leftovers().await?;
+            node.load_choices().await?;
+            node.audit_sandbox().await?;
+            let streams = Streams::start(stream_comments);
+            let secured = tls.as_ref().map(Tls::server_config).transpose()?;
+            let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;
+            let tls = tls.map(|tls| tls.watch(Arc::clone(&node.services.clock))).transpose()?;
+            node.open_unfinished();
+            node.resume_clones().await?;
+            node.settle_git().await?;
+            let reloading = Arc::new(Reloading::new(configured, address, gates, node.clone()));
+            let notifier = Arc::new(Notifier::default());
+            Ok(Self {
+                address,
+                tls,
+                setup_token,
+                node,
+                http,
+                drain,
+                reloading,
+                notifier,
+                _watchdog: watchdog,
+                _lock: lock,
+            })
         })
     }
 

@@ -15,12 +15,7 @@ use iris::{
 };
 use iris_actors::LogControl;
 use iris_sandbox::LAUNCHER_ARGUMENT;
-use mimalloc::MiMalloc;
 use tokio::signal;
-
-// Also for SQLite and what else is C: `docs/decisions/0023-an-allocator-of-its-own.md`.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A headless, multi-user, real-time backend for AI agents.
 #[derive(Parser)]

@@ -43,6 +43,7 @@ mod users;
 
 use std::cell::Cell;
 
+use futures_util::future::LocalBoxFuture;
 use iris_auth::{
     AccessClaims, ApiKeySecret, AuthError, Caller, CallerUser, Credential, KeyRights, NEVER_MS,
     PlainSecret, Resource, authorize,
@@ -199,16 +200,19 @@ impl Node {
         self.services.metrics.limited("unknown_connections", self.rates.admit_unknown(peer))
     }
 
-    /// Runs a command for a caller.
+    /// Runs a command for a caller. Like all that has a whole operation in it, or much of one, a future of no
+    /// type of its own: otherwise each crate that waits for one compiles all operations again.
     ///
     /// # Errors
     /// Those of the gate and of the operation.
-    pub async fn dispatch(&self, ask: Ask) -> Result<Done, ApiError> {
-        let operation = ask.command.operation();
-        let (request_id, project_id) = (ask.request_id.clone(), ask.project_id.clone());
-        // As large as the largest of all operations.
-        let run = Box::pin(self.run(operation, ask));
-        self.request(request_id, operation, project_id.as_ref(), run).await
+    pub fn dispatch(&self, ask: Ask) -> LocalBoxFuture<'_, Result<Done, ApiError>> {
+        Box::pin(async move {
+            let operation = ask.command.operation();
+            let (request_id, project_id) = (ask.request_id.clone(), ask.project_id.clone());
+            // As large as the largest of all operations.
+            let run = Box::pin(self.run(operation, ask));
+            self.request(request_id, operation, project_id.as_ref(), run).await
+        })
     }
 
     /// Runs `work` as one request: in a span of its own, watched, its panics caught, its errors named.
@@ -320,19 +324,22 @@ impl Node {
     ///
     /// # Errors
     /// Those of the gate.
-    pub async fn admits(
-        &self,
-        claims: Option<&AccessClaims>,
+    pub fn admits<'a>(
+        &'a self,
+        claims: Option<&'a AccessClaims>,
         operation: Operation,
-        project_id: Option<&ProjectId>,
-        idempotency_key: Option<&str>,
-    ) -> Result<(), ApiError> {
-        match self.gate(claims, operation, project_id).await {
-            Ok(_) => Ok(()),
-            Err(refusal) => {
-                repeat::may_be(self, operation, claims, project_id, idempotency_key, refusal).await
+        project_id: Option<&'a ProjectId>,
+        idempotency_key: Option<&'a str>,
+    ) -> LocalBoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move {
+            match self.gate(claims, operation, project_id).await {
+                Ok(_) => Ok(()),
+                Err(refusal) => {
+                    repeat::may_be(self, operation, claims, project_id, idempotency_key, refusal)
+                        .await
+                }
             }
-        }
+        })
     }
 
     /// Records what [`Node::admits`] refused, where the audit is to hold that; `named` is what is known of the
@@ -356,50 +363,55 @@ impl Node {
     /// `UNAUTHENTICATED`, `TOKEN_EXPIRED`, `NOT_FOUND` for a project that the caller may not know of,
     /// `FORBIDDEN`, `INVALID_REQUEST` when no project is named, `CONFLICT` for a write to an archived
     /// project.
-    pub(crate) async fn gate(
-        &self,
-        claims: Option<&AccessClaims>,
+    pub(crate) fn gate<'a>(
+        &'a self,
+        claims: Option<&'a AccessClaims>,
         operation: Operation,
-        project_id: Option<&ProjectId>,
-    ) -> Result<Grant, ApiError> {
-        let mut grant = Grant { user_id: None, claims: claims.cloned(), project_id: None };
-        let (mut role, mut is_archived, mut caller) = (None, false, Caller::Anonymous);
-        let mut is_uncloned = false;
-        if let Some(claims) = claims {
-            if claims.expires_at_ms <= self.services.clock.now_ms() {
-                return Err(ApiError::from(ErrorCode::TokenExpired));
+        project_id: Option<&'a ProjectId>,
+    ) -> LocalBoxFuture<'a, Result<Grant, ApiError>> {
+        Box::pin(async move {
+            let mut grant = Grant { user_id: None, claims: claims.cloned(), project_id: None };
+            let (mut role, mut is_archived, mut caller) = (None, false, Caller::Anonymous);
+            let mut is_uncloned = false;
+            if let Some(claims) = claims {
+                if claims.expires_at_ms <= self.services.clock.now_ms() {
+                    return Err(ApiError::from(ErrorCode::TokenExpired));
+                }
+                let standing = self.standing(claims, project_id).await?;
+                let standing = standing.ok_or_else(|| AuthError::Invalid.to_error())?;
+                (role, is_archived) = (standing.role, standing.project_archived);
+                is_uncloned = standing.project_uncloned;
+                caller = Caller::User(CallerUser {
+                    user_id: claims.user_id.clone(),
+                    is_admin: standing.is_admin,
+                    key: standing.key,
+                });
+                grant.user_id = Some(claims.user_id.clone());
             }
-            let standing = self.standing(claims, project_id).await?;
-            let standing = standing.ok_or_else(|| AuthError::Invalid.to_error())?;
-            (role, is_archived) = (standing.role, standing.project_archived);
-            is_uncloned = standing.project_uncloned;
-            caller = Caller::User(CallerUser {
-                user_id: claims.user_id.clone(),
-                is_admin: standing.is_admin,
-                key: standing.key,
-            });
-            grant.user_id = Some(claims.user_id.clone());
-        }
-        let resource = match operation.right() {
-            Right::Public | Right::User | Right::Admin => Resource::Server,
-            Right::Project(_) => Resource::Project { id: project_id, role },
-        };
-        authorize(&caller, operation, resource).map_err(|denied| match project_id {
-            None if matches!(operation.right(), Right::Project(_)) && claims.is_some() => {
-                ApiError::invalid("the request names no `projectId`").reason("missing_project_id")
+            let resource = match operation.right() {
+                Right::Public | Right::User | Right::Admin => Resource::Server,
+                Right::Project(_) => Resource::Project { id: project_id, role },
+            };
+            authorize(&caller, operation, resource).map_err(|denied| match project_id {
+                None if matches!(operation.right(), Right::Project(_)) && claims.is_some() => {
+                    ApiError::invalid("the request names no `projectId`")
+                        .reason("missing_project_id")
+                }
+                Some(_) | None => denied.to_error(),
+            })?;
+            if is_archived && writes_in_project(operation) {
+                let message = "the project is archived: unarchive it first";
+                return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_archived"));
             }
-            Some(_) | None => denied.to_error(),
-        })?;
-        if is_archived && writes_in_project(operation) {
-            let message = "the project is archived: unarchive it first";
-            return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_archived"));
-        }
-        if is_uncloned && needs_files(operation) {
-            let message = "the files of the project are not cloned yet, or could not be";
-            return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_not_cloned"));
-        }
-        grant.project_id = project_id.cloned();
-        Ok(grant)
+            if is_uncloned && needs_files(operation) {
+                let message = "the files of the project are not cloned yet, or could not be";
+                return Err(
+                    ApiError::new(ErrorCode::Conflict, message).reason("project_not_cloned")
+                );
+            }
+            grant.project_id = project_id.cloned();
+            Ok(grant)
+        })
     }
 
     /// What decides over a request: none when its credential is good no more.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, LocalBoxFuture};
 use iris_protocol::{
     ApiError, AttachmentPart, BackupId, Command, ConnectionId, ErrorCode, File, MessageId,
     Operation, PartId, Position, ProjectId, Room, RoomOutcome, RoomRequest, SessionId, UploadBegin,
@@ -248,23 +248,25 @@ pub trait Hop: Send + Sync {
 
 impl Node {
     /// Asks the owner of a project, wherever it is.
-    pub(crate) async fn ask_owner(
-        &self,
-        project_id: &ProjectId,
-        user_id: &UserId,
+    pub(crate) fn ask_owner<'a>(
+        &'a self,
+        project_id: &'a ProjectId,
+        user_id: &'a UserId,
         ask: OwnerAsk,
         outbound: Option<Arc<Outbound>>,
-    ) -> Result<OwnerAnswer, ApiError> {
-        let question = ToOwner {
-            project_id: project_id.clone(),
-            user_id: user_id.clone(),
-            request_id: current_request().map(|request| request.to_string()),
-            ask,
-        };
-        match &self.hop {
-            None => Box::pin(self.answer_question(question, outbound)).await,
-            Some(hop) => Box::pin(hop.ask(question, outbound)).await,
-        }
+    ) -> LocalBoxFuture<'a, Result<OwnerAnswer, ApiError>> {
+        Box::pin(async move {
+            let question = ToOwner {
+                project_id: project_id.clone(),
+                user_id: user_id.clone(),
+                request_id: current_request().map(|request| request.to_string()),
+                ask,
+            };
+            match &self.hop {
+                None => self.answer_question(question, outbound).await,
+                Some(hop) => hop.ask(question, outbound).await,
+            }
+        })
     }
 
     /// Answers the question of another node, as the owner of the project.
@@ -272,15 +274,17 @@ impl Node {
     /// # Errors
     /// Those of the operation; `UNKNOWN_OPERATION` for one that this version does not know; `INTERNAL`
     /// when the operation panics.
-    pub async fn answer_as_owner(
+    pub fn answer_as_owner(
         &self,
         question: ToOwner,
         outbound: Option<Arc<Outbound>>,
-    ) -> Result<OwnerAnswer, ApiError> {
-        let request = question.request_id.clone().unwrap_or_default();
-        let answer = self.answer_question(question, outbound);
-        let answer = in_request(request.into(), guarded(&self.top, "ToOwner", answer));
-        answer.await.unwrap_or_else(|Panicked| Err(broken()))
+    ) -> LocalBoxFuture<'_, Result<OwnerAnswer, ApiError>> {
+        Box::pin(async move {
+            let request = question.request_id.clone().unwrap_or_default();
+            let answer = self.answer_question(question, outbound);
+            let answer = in_request(request.into(), guarded(&self.top, "ToOwner", answer));
+            answer.await.unwrap_or_else(|Panicked| Err(broken()))
+        })
     }
 
     async fn answer_question(

@@ -47,10 +47,6 @@ pub use proxy::{Proxy, Weather};
 pub use stream::{EventStream, Told};
 pub use wire::{Incoming, WireSocket};
 
-/// What the server allocates with.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The longest that a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
