@@ -328,6 +328,13 @@ impl ServerFrame {
             #[serde(borrow, default)]
             payload: Option<&'a RawValue>,
         }
+        // As the server writes responses. They may be long: the text is gone through once less.
+        if text.starts_with(r#"{"id":"#)
+            && let Ok(response) = serde_json::from_str::<ResponseFrame>(text)
+            && response.r#type == "response"
+        {
+            return Ok(Self::Response(Box::new(response)));
+        }
         let Ok(Head { r#type, payload }) = serde_json::from_str(text) else {
             return serde_json::from_str(text).map(Self::Unknown);
         };

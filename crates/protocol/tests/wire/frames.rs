@@ -3,7 +3,7 @@
 use iris_protocol::limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use iris_protocol::{
     ApiError, Command, ErrorCode, FrameError, Json, Operation, Ping, ProjectId, RequestFrame,
-    ResponseFrame,
+    ResponseFrame, ServerFrame,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -120,6 +120,21 @@ fn responses_survive_a_round_trip() {
         let text = serde_json::to_string(&frame).unwrap();
         assert_eq!(serde_json::from_str::<ResponseFrame>(&text).unwrap(), frame);
     }
+}
+
+#[test]
+fn a_response_is_read_whatever_stands_first_in_it() {
+    let expected = ResponseFrame::success("1".to_owned(), Json::from(&json!([1])), None);
+    let expected = ServerFrame::Response(Box::new(expected));
+    for text in [
+        r#"{"id":"1","type":"response","success":true,"payload":[1]}"#,
+        r#"{"payload":[1], "type":"response","success":true,"id":"1"}"#,
+    ] {
+        assert_eq!(ServerFrame::parse(text).unwrap(), expected, "{text}");
+    }
+    let other = json!({ "id": "1", "type": "new" });
+    assert_eq!(ServerFrame::parse(&other.to_string()).unwrap(), ServerFrame::Unknown(other));
+    assert!(ServerFrame::parse(r#"{"id":"1","type":"response","success":1}"#).is_err());
 }
 
 #[test]
