@@ -1,22 +1,20 @@
 #!/bin/sh
 # Makes the archive of a release: the server, what it is installed with, and of what it is made.
-#   deploy/dist.sh [--out DIR] [--target TRIPLE] [--binary FILE [--with-faults]]
-# Without --binary it builds the profile `dist`, which takes a quarter of an hour. A binary with fault injection is
-# refused; --with-faults is for the test of this script.
+#   deploy/dist.sh [--out DIR] [--target TRIPLE] [--binary FILE]
+# Without --binary it builds the profile `dist`, which takes a quarter of an hour.
 set -eu
 
 # What a release may weigh without what debuggers read.
 bytes_max=$((40 * 1000 * 1000))
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-out="$here/target/dist/release" target='' binary='' faults=''
+out="$here/target/dist/release" target='' binary=''
 while [ $# -gt 0 ]; do
   case "$1" in
     --out) out=$2; shift 2 ;;
     --target) target=$2; shift 2 ;;
     --binary) binary=$2; shift 2 ;;
-    --with-faults) faults=yes; shift ;;
-    *) sed -n '2,5s/^# *//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,4s/^# *//p' "$0" >&2; exit 2 ;;
   esac
 done
 mkdir -p "$out"
@@ -44,8 +42,6 @@ chmod 0755 "$tree/iris"
 if [ "${target:-$host}" = "$host" ]; then
   case "$("$binary" --version)" in
     "iris $version") ;;
-    "iris $version (with fault injection"*)
-      [ -n "$faults" ] || { echo "\`$binary\` is not for use: it has fault injection" >&2; exit 1; } ;;
     *) echo "\`$binary\` is not the server of this version: $("$binary" --version)" >&2; exit 1 ;;
   esac
   # Each only if the server prints it.

@@ -12,13 +12,7 @@ refused() { # WHY COMMAND ARGUMENT..
   grep -q "$why" "$work/said" || failed "it was not refused for \`$why\`: $(cat "$work/said")"
 }
 
-faults=''
-case "$("$1" --version)" in
-  *'fault injection'*)
-    refused 'is not for use' deploy/dist.sh --binary "$1" --out "$work/out"
-    faults=--with-faults ;;
-esac
-COMPRESSION=1 deploy/dist.sh --binary "$1" $faults --out "$work/out" >/dev/null
+COMPRESSION=1 deploy/dist.sh --binary "$1" --out "$work/out" >/dev/null
 archive=$(echo "$work"/out/iris-*.tar.gz)
 python3 deploy/sbom.py --check "${archive%.tar.gz}.cdx.json"
 

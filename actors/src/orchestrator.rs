@@ -60,7 +60,7 @@ use giving_back::provider_data;
 use metering::Meter;
 use pause::Paused;
 use pieces::Pieces;
-use question::{Asker, Gathered};
+use question::{Asker, Early};
 use tool::ToolRuns;
 
 pub(crate) use metering::Meter as AnswerMeter;
@@ -123,7 +123,7 @@ pub(crate) struct Orchestrator {
     /// Known once the run is recorded as running.
     answerer: Option<Answerer>,
     /// What the first question of the run consists of, until that is asked.
-    gathered: Option<Result<Box<Gathered>, ApiError>>,
+    gathered: Option<Early>,
     /// What happened and is not taken in yet.
     inputs: VecDeque<Input>,
     /// What is still to be done about the last input.
@@ -304,7 +304,7 @@ impl Supervise for Orchestrator {
 
 /// How the start of a run went, as it is recorded.
 enum Began {
-    Answerer(Answerer, Option<Result<Box<Gathered>, ApiError>>),
+    Answerer(Answerer, Option<Early>),
     /// There is nobody to answer.
     Failed(ApiError),
     /// Somebody cancelled the run before it started.
@@ -366,7 +366,7 @@ async fn start(
         at: place.services.clock.now_ms(),
     };
     let asker = Asker::first(assignment, &answerer, environment);
-    let gathered = async { if run.compacts { None } else { Some(asker.gather().await) } };
+    let gathered = async { if run.compacts { None } else { Some(Early::gather(&asker).await) } };
     let started = record(&place.project.address, command, WriteContext::default());
     let (started, gathered) = join!(started, gathered);
     if started?.output.run.status == RunStatus::Cancelled {

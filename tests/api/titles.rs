@@ -80,6 +80,9 @@ async fn no_title_is_made_where_a_budget_is_used_up() {
     ann.call(ProjectUpdate { name: None, description: None, settings }).await.unwrap();
     let run = ann.send_message("say one").await.run_id;
     assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    // By the end of another run what the first one was to begin has begun.
+    let run = ann.send_message("say two").await.run_id;
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
     titles_end(&app, &provider, 0).await;
     assert_eq!((title_now(&ann).await.as_str(), provider.asked().len()), ("New session", 0));
 }
@@ -145,6 +148,19 @@ async fn a_title_that_failed_is_made_with_the_next_run() {
     assert!(body["messages"][1]["content"].as_str().unwrap().contains("say one"));
 }
 
+#[tokio::test]
+async fn a_title_that_failed_is_not_tried_again_with_the_steps_of_the_same_run() {
+    let (app, mut ann, provider) =
+        with(vec![Reply::status(500, "oops"), chat::says("Notes")]).await;
+    let look = "call list {\"path\":\".\"}\nstep\n";
+    ann.ask(&format!("{}say done", look.repeat(4))).await;
+    titles_end(&app, &provider, 1).await;
+    assert_eq!((title_now(&ann).await.as_str(), provider.asked().len()), ("New session", 1));
+    ann.ask("say more").await;
+    titles_end(&app, &provider, 2).await;
+    assert_eq!(title_now(&ann).await, "Notes");
+}
+
 /// Waits until the provider was asked that often and no title is being made. One begins a moment after the end
 /// of a step was told.
 async fn titles_end(app: &TestApp, provider: &FakeProvider, asked: usize) {
@@ -180,7 +196,8 @@ async fn sub_agents_have_the_titles_of_their_tasks_and_scripts_make_none() {
     let app = spawn_app_with(AppOptions { context, ..AppOptions::default() }).await;
     let mut bob = untitled(&app, "bob").await;
     bob.ask("say hello").await;
-    titles_end(&app, &provider, 1).await;
+    bob.ask("say more").await;
+    titles_end(&app, &provider, 0).await;
     assert_eq!(title_now(&bob).await, "New session");
 }
 

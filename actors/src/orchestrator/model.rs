@@ -26,7 +26,7 @@ use tracing::{Instrument, Span};
 
 use super::compaction::is_too_long;
 use super::drafts::Drafts;
-use super::question::{Asker, Gathered};
+use super::question::{Asker, Early, Gathered};
 use super::{Assignment, Orchestrator, Said};
 use crate::agents::find_agent;
 use crate::permissions;
@@ -99,7 +99,7 @@ impl Orchestrator {
             model = self.model_name(),
         );
         let work = self.begin_question("CallModel");
-        let gathered = self.gathered.take();
+        let gathered = self.gathered.take().and_then(Early::fresh);
         let mut events = self.ask(gathered, pulse_of(&work), &span);
         self.attempt = 1;
         self.drafts = Drafts::default();

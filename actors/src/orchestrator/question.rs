@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iris_agent::compaction::outputs_to_leave_out;
 use iris_agent::tokens::{Correction, entry_tokens, frame_tokens};
@@ -15,6 +16,7 @@ use iris_store::project::{AskedAbout, LeaveOutOutputs, ProviderData};
 use iris_store::root::{FoundCredential, RunFacts};
 use iris_store::{StoreError, WriteContext};
 use iris_tools::TASK;
+use tokio::time::Instant;
 use tokio::try_join;
 
 use super::environment::Environment;
@@ -49,6 +51,26 @@ pub(super) struct Asker {
     /// What is known of the model.
     info: ModelInfo,
     told: Arc<ToldInstructions>,
+}
+
+/// How long what was gathered for a question may wait to be asked: what somebody may do, and which key is used,
+/// counts within a second.
+const GATHERED_FOR: Duration = Duration::from_secs(1);
+
+/// What was gathered for a question that is not asked yet, or why nothing was; and since when.
+pub(super) struct Early(Instant, Result<Box<Gathered>, ApiError>);
+
+impl Early {
+    pub(super) async fn gather(asker: &Asker) -> Self {
+        let since = Instant::now();
+        Self(since, asker.gather().await)
+    }
+
+    /// None where it is too old: whoever asks gathers anew.
+    pub(super) fn fresh(self) -> Option<Result<Box<Gathered>, ApiError>> {
+        let Self(since, gathered) = self;
+        (since.elapsed() < GATHERED_FOR).then_some(gathered)
+    }
 }
 
 /// What a question is made of, as it was when it was read.

@@ -1,8 +1,8 @@
 //! The title of a session to which nobody gave one: a model makes it out of the first message, once that has a
 //! first answer. Nobody waits for it, and it takes no time from what somebody waits for.
 //!
-//! The session starts a `title` actor when a step of a run ends; one that fails is logged, and tried again with
-//! the next one, as is one that a crash took.
+//! The session starts a `title` actor when the first step of a run ends; one that fails is logged, and tried again
+//! with the next run, as is one that a crash took.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -92,6 +92,8 @@ impl Supervise for Titler {
 pub(super) struct Titles {
     is_settled: bool,
     is_making: bool,
+    /// The run with which one was made or tried last.
+    tried_with: Option<RunId>,
 }
 
 impl Titles {
@@ -111,7 +113,8 @@ impl Handler<TitleEnded> for Session {
     type Result = ();
 
     fn handle(&mut self, ended: TitleEnded, ctx: &mut Context<Self>) {
-        self.titles = Titles { is_settled: ended.is_settled, is_making: false };
+        self.titles.is_settled = ended.is_settled;
+        self.titles.is_making = false;
         self.leave_if_done(ctx);
     }
 }
@@ -129,10 +132,12 @@ impl Handler<Answered> for Session {
         let Work::Running(run) = &self.work else { return };
         let services = &self.place.services;
         let wants = services.settings.context.titles && !run.compacts && !services.is_draining();
-        if !wants || self.titles.is_settled || self.titles.is_making {
+        let is_tried = self.titles.tried_with.as_ref() == Some(&run.id);
+        if !wants || is_tried || self.titles.is_settled || self.titles.is_making {
             return;
         }
         self.titles.is_making = true;
+        self.titles.tried_with = Some(run.id.clone());
         let by = (run.id.clone(), run.started_by.clone());
         start(&self.place, &self.vitals, by, Address::of(ctx, &self.vitals));
     }

@@ -154,7 +154,7 @@ struct Blank {
     file: Arc<[u8]>,
 }
 
-/// Each is made once: a copy takes a tenth of the time of all the statements of a schema.
+/// Each is made once, and copied from then on: the statements of a schema are many.
 static BLANKS: Mutex<Vec<Blank>> = Mutex::new(Vec::new());
 
 /// What a new database of that schema consists of. The first one is made at `path`, where nothing is yet.
