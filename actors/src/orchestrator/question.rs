@@ -446,3 +446,18 @@ fn output_schema(format: &AnswerFormatPart) -> OutputSchema {
     let AnswerFormatPart { name, schema, strict, .. } = format;
     OutputSchema { name: name.clone(), schema: schema.clone(), strict: *strict }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_gathered_is_used_for_a_second() {
+        let early = || Early(Instant::now(), Err(ApiError::from(ErrorCode::Forbidden)));
+        let (soon, late) = (early(), early());
+        tokio::time::advance(GATHERED_FOR - Duration::from_millis(1)).await;
+        assert!(soon.fresh().is_some_and(|gathered| gathered.is_err()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(late.fresh().is_none());
+    }
+}
