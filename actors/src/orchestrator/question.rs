@@ -456,7 +456,7 @@ mod tests {
         let early = || Early(Instant::now(), Err(ApiError::from(ErrorCode::Forbidden)));
         let (soon, late) = (early(), early());
         tokio::time::advance(GATHERED_FOR - Duration::from_millis(1)).await;
-        assert!(soon.fresh().is_some_and(|gathered| gathered.is_err()));
+        assert!(matches!(soon.fresh(), Some(Err(_))));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(late.fresh().is_none());
     }
