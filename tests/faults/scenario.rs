@@ -202,7 +202,9 @@ async fn sessions(player: &Player<'_>) {
     invite(player, &project).await;
     let mut talk = Talk::follow(player, &project, session.clone());
     talk.run("a run", "chunks 100 word", How::Watch).await;
-    let compact = async || Ok(client.call(id, SessionCompact { session_id: session_id() }).await?);
+    // Its answer may be lost while its run goes on: only with a key does the repeat tell which run it is.
+    let compact = SessionCompact { session_id: session_id() };
+    let compact = async || Ok(client.call_keyed(id, &compact, Some("compact")).await?);
     let made = player.insist("session.compact", compact).await;
     talk.ended(&made.run.id, How::Watch).await;
     drop(talk);

@@ -116,7 +116,22 @@ impl Client {
         project: Option<&ProjectId>,
         request: R,
     ) -> Result<R::Response, ClientError> {
-        let frame = request_frame("1".to_owned(), project, &request)?;
+        self.call_keyed(project, &request, None).await
+    }
+
+    /// The same under an idempotency key: a repeat with the same key has no other effect and the same
+    /// answer.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; `Api` with `IDEMPOTENCY_CONFLICT` for another request under the key.
+    pub async fn call_keyed<R: Request>(
+        &self,
+        project: Option<&ProjectId>,
+        request: &R,
+        key: Option<&str>,
+    ) -> Result<R::Response, ClientError> {
+        let mut frame = request_frame("1".to_owned(), project, request)?;
+        frame.idempotency_key = key.map(str::to_owned);
         let body = serde_json::to_value(&frame)
             .map_err(|e| ClientError::protocol("encoding the request", e))?;
         let token = self.token();
