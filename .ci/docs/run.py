@@ -5,8 +5,11 @@ Every block of `sh` or `json` says in a comment on the line before it what becom
     <!-- run -->                      it is run, after those before it in the same document
     <!-- run: serve -->               the same; its last command is a server, which stays until the end of the document
     <!-- run: for 3 s -->             it has no end and is stopped after that time
+    <!-- run in a terminal: .. -->    the same in a terminal
     <!-- run, says: some text -->     it is run, and prints that
+    <!-- run at a server .. -->       each of these at a server that is there, for its administrator: `STAGE` below
     <!-- not run: reason -->          it is not
+    <!-- settings -->                 lines of the environment, or of a file of it, which the server reads
     <!-- frames -->                   each line is a frame of the wire
     <!-- request: tool.create -->     it is the payload of that operation
     <!-- part of a request -->        it is JSON
@@ -34,7 +37,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
 DOCUMENTS += sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("examples/*/README.md"))
 BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
-MARK = re.compile(r"run(?:: (?P<serve>serve)|: for (?P<seconds>\d+) s|, says: (?P<says>.+))?$")
+MARK = re.compile(
+    r"run(?P<stage> at a server)?(?P<terminal> in a terminal)?"
+    r"(?:: (?P<serve>serve)|: for (?P<seconds>\d+) s|, says: (?P<says>.+))?$"
+)
 # A program that a document says how to build is there already. The port is replaced later.
 STANDS_FOR = [
     ("cargo run --release --example chat --", "chat --url http://127.0.0.1:4747"),
@@ -42,6 +48,25 @@ STANDS_FOR = [
 ]
 PLACEHOLDER = re.compile(r"\b([a-z]{3})_\.\.")
 LIMIT = 120
+READY = """
+for _ in {{1..200}}; do curl -s http://127.0.0.1:{port}/health/ready >/dev/null && break; sleep 0.1; done
+"""
+# What a document takes for granted that says what to do at a server: somebody administers it, and has a project.
+STAGE = """
+iris serve --data-dir {directory}/data --bind 127.0.0.1:{port} >/dev/null 2>{directory}/log &
+{ready}
+url=http://127.0.0.1:{port} json='content-type: application/json' IRIS_PASSWORD='choose a long one'
+token=$(curl -s -X POST $url/v1/auth/setup -H "$json" -d '{{"token":"a token of your own",
+  "email":"you@example.com","username":"you","password":"choose a long one"}}' | jq -r .data.accessToken)
+auth="authorization: Bearer $token" IRIS_TOKEN=$token
+project=$(curl -s -X POST $url/v1/projects -H "$auth" -H "$json" -d '{{"name":"notes"}}' | jq -r .data.id)
+session=$(curl -s -X POST $url/v1/projects/$project/sessions -H "$auth" -H "$json" -d '{{}}' | jq -r .data.id)
+"""
+STAGE_SETTINGS = {
+    "IRIS_PROVIDERS__DEMO__KIND": "scripted",
+    "IRIS_DEFAULT_MODEL": "demo/script",
+    "IRIS_SETUP_TOKEN": "a token of your own",
+}
 
 
 class Wrong(Exception):
@@ -66,9 +91,12 @@ def free_port():
 
 def script(document, directory, port):
     """All blocks of a document that are run, one after the other in one shell."""
-    lines, says = ["set -aeuo pipefail", f"cd {directory}"], []
+    # Who sends something sees what it is answered; here an error is one.
+    lines = ["set -aeuo pipefail", 'curl() { command curl --fail-with-body "$@"; }', f"cd {directory}"]
+    says, has_stage = [], False
+    ready = READY.format(port=port).strip()
     for place, kind, mark, text in blocks(document):
-        if kind != "sh":
+        if kind != "sh" or mark == "settings":
             continue
         how = MARK.match(mark)
         if not how:
@@ -77,16 +105,29 @@ def script(document, directory, port):
             continue
         for told, command in STANDS_FOR:
             text = text.replace(told, command)
-        text = text.replace("/tmp/", f"{directory}/").replace(":4747", f":{port}").rstrip()
+        for of_machine in ("/tmp/", "/etc/"):
+            text = text.replace(of_machine, directory + of_machine)
+        text = text.replace(":4747", f":{port}").rstrip()
         lines.append(f"echo; echo '== {place}'")
+        if how["stage"]:
+            if not has_stage:
+                lines.append(STAGE.format(directory=directory, port=port, ready=ready))
+            has_stage = True
+            text = text.replace("prj_..", "$project").replace("ses_..", "$session")
         if how["serve"]:
             before, _, last = text.rpartition("\n")
             lines += [before, f"{last} --bind 127.0.0.1:{port} >/dev/null 2>{directory}/log &"]
-            health = f"curl -sf http://127.0.0.1:{port}/health/ready"
-            lines.append(f"for _ in {{1..200}}; do {health} >/dev/null && break; sleep 0.1; done")
+            lines.append(ready)
         elif how["seconds"]:
-            # Ended by us, and by nothing else.
-            lines.append(f"timeout -s INT {how['seconds']} bash -c {shlex.quote(text)} || [ $? = 124 ]")
+            seconds = how["seconds"]
+            # Each line of its own, since no line of a terminal comes to its end.
+            for one in text.splitlines() if how["terminal"] else [text]:
+                command = f"bash -euo pipefail -c {shlex.quote(one)}"
+                if how["terminal"]:
+                    typed = f"script -qec {shlex.quote(command)} {directory}/terminal"
+                    command = f"{typed} < <(sleep {seconds}) >/dev/null"
+                # Ended by us, and by nothing else.
+                lines.append(f"timeout {seconds} {command} || [ $? = 124 ]")
         else:
             lines.append(text)
         says += [(place, how["says"])] if how["says"] else []
@@ -97,15 +138,18 @@ def run(document, programs):
     with tempfile.TemporaryDirectory(prefix="iris-docs-") as directory:
         port = free_port()
         text, says = script(document, directory, port)
-        if text.count("\n") == 2:
+        if "\necho; " not in text:
             return
+        for of_machine in ("bin", "tmp", "etc/prometheus"):
+            Path(directory, of_machine).mkdir(parents=True)
         bin = Path(directory, "bin")
-        bin.mkdir()
         for name, program in {"iris": "iris", "chat": "examples/chat"}.items():
             (bin / name).symlink_to(programs / program)
         environment = {"PATH": f"{bin}:{os.environ['PATH']}", "HOME": directory}
         # What `top` and `logs` take for the default address.
         environment["IRIS_URL"] = f"http://127.0.0.1:{port}"
+        if "run at a server" in (ROOT / document).read_text():
+            environment.update(STAGE_SETTINGS)
         output = Path(directory, "output")
         with output.open("w") as to:
             child = subprocess.Popen(
@@ -270,6 +314,22 @@ def check_settings(place, text, iris):
             raise Wrong(f"{place}: {read.stderr.strip()}")
 
 
+def check_environment(place, text, iris):
+    """The same of lines of the environment; the files that they name are there."""
+    with tempfile.TemporaryDirectory(prefix="iris-docs-") as directory:
+        lines = subprocess.check_output(["bash", "-ac", f"{text}\nenv -0"], text=True, env={}).split("\0")
+        settings = dict(line.split("=", 1) for line in lines if line.startswith("IRIS_"))
+        for name, value in settings.items():
+            if value.startswith("/etc/"):
+                file = Path(directory, Path(value).name)
+                file.write_text("{}" if file.suffix == ".json" else "a secret that is long enough for all of them")
+                settings[name] = str(file)
+        command = [iris, "doctor", "--data-dir", directory, "--json"]
+        read = subprocess.run(command, capture_output=True, text=True, env=settings)
+        if not settings or not read.stdout:
+            raise Wrong(f"{place}: {read.stderr.strip()}")
+
+
 def check(place, value, schema):
     try:
         jsonschema.validate(value, schema)
@@ -289,6 +349,8 @@ def main():
             for place, kind, mark, text in blocks(document):
                 if kind == "json":
                     check_json(place, mark, text, wire)
+                elif mark == "settings":
+                    check_environment(place, text, iris)
                 elif kind == "toml":
                     check_settings(place, text, iris)
                 elif kind == "rust":

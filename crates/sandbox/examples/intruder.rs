@@ -73,7 +73,7 @@ mod linux {
             "pidfd_getfd" => (libc::SYS_pidfd_getfd, [NO_FD, 0, 0, 0, 0, 0]),
             "kcmp" => (libc::SYS_kcmp, [number, number, 1, 0, 0, 0]),
             "prlimit" => (libc::SYS_prlimit64, [number, 7, 0, memory, 0, 0]),
-            "setpriority" => (libc::SYS_setpriority, [0, number, 0, 0, 0, 0]),
+            "setpriority" => (libc::SYS_setpriority, [0, number, 19, 0, 0, 0]),
             "unshare" => (libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0, 0, 0]),
             "clone" => return clone_with_namespace(),
             "clone3" => (libc::SYS_clone3, [memory, 0, 0, 0, 0, 0]),
