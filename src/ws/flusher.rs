@@ -7,15 +7,17 @@ use std::sync::Arc;
 use actix_http::ws::Codec;
 use bytes::BytesMut;
 use iris_actors::Node;
-use iris_actors::connection::{Courier, Delivery, OutFrame};
+use iris_actors::connection::{Courier, Delivery, Next, OutFrame};
 use iris_actors::supervision::detached;
 use parking_lot::Mutex;
 use tokio::task::yield_now;
 
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, WRITE_BYTES};
 
 /// Connections that are written to before others of the thread's tasks get their turn.
 const AT_ONCE: usize = 32;
+/// Bytes for which a write to each reader is not too much: what comes meanwhile waits for the next one.
+const WORTH_A_WRITE: usize = WRITE_BYTES / 2;
 /// Readers for whom something is queued before others get theirs.
 const QUEUED_AT_ONCE: usize = 512;
 
@@ -91,37 +93,48 @@ impl Flusher {
 
     /// Brings what waits to be brought; says whether anything did.
     async fn deliver(&self, scratch: &mut Scratch) -> bool {
-        let (count, mut queued) = (self.courier.count(), 0);
-        for _ in 0..count {
-            let Some(delivery) = self.courier.first() else { break };
-            if count == 1 {
-                self.hand_out(&delivery, scratch).await;
-                continue;
-            }
-            // Several for the same readers are joined in one write each.
-            queued += self.courier.queue(&delivery);
-            if queued >= QUEUED_AT_ONCE {
-                queued = 0;
-                yield_now().await;
+        let count = self.courier.count();
+        let (mut left, mut queued) = (count, 0);
+        while left > 0 {
+            match self.courier.next(WRITE_BYTES) {
+                Some(Next::Together(deliveries)) => {
+                    left = left.saturating_sub(deliveries.len());
+                    self.hand_out(&deliveries, scratch).await;
+                }
+                Some(Next::Apart(delivery)) => {
+                    left -= 1;
+                    queued += self.courier.queue(&delivery);
+                    if queued >= QUEUED_AT_ONCE {
+                        queued = 0;
+                        yield_now().await;
+                    }
+                }
+                None => break,
             }
         }
         count > 0
     }
 
-    /// Brings one delivery to its readers, until another one comes, with which what is left is joined.
-    async fn hand_out(&self, delivery: &Delivery, scratch: &mut Scratch) {
-        let wire = scratch.encoded(delivery.frame());
-        for batch in delivery.batches() {
+    /// Brings deliveries to their readers. When others come that fit into the same write, what is left is
+    /// joined with them.
+    async fn hand_out(&self, deliveries: &[Arc<Delivery>], scratch: &mut Scratch) {
+        let wire = scratch.encoded(deliveries);
+        let batches = deliveries.iter().take(1).flat_map(|first| first.batches());
+        for batch in batches {
             for reader in batch {
-                reader.transport.deliver(delivery, &wire);
+                reader.transport.deliver(deliveries, &wire);
             }
             yield_now().await;
-            if self.courier.count() > 1 {
-                self.courier.queue(delivery);
+            if wire.len() < WORTH_A_WRITE && self.courier.count() > deliveries.len() {
+                for delivery in deliveries {
+                    self.courier.queue(delivery);
+                }
                 return;
             }
         }
-        self.courier.done(delivery);
+        for delivery in deliveries {
+            self.courier.done(delivery);
+        }
     }
 
     async fn write(&self, count: usize, scratch: &mut Scratch) {

@@ -22,7 +22,7 @@ use tokio_util::codec::Encoder;
 use super::flusher::{Flusher, Scratch};
 
 /// Bytes that one write joins from the queue, as long as there are frames.
-const WRITE_BYTES: usize = 32 * 1024;
+pub(super) const WRITE_BYTES: usize = 32 * 1024;
 /// Writes to one connection before others get their turn.
 const WRITES_MAX: usize = 4;
 /// Of the head of a frame that is not masked.
@@ -119,13 +119,13 @@ impl Outgoing {
         }
     }
 
-    /// Brings a delivery to the reader. Where nothing waits it goes into the socket at once.
-    fn bring(&self, delivery: &Delivery, wire: &Bytes) -> io::Result<()> {
+    /// Brings deliveries to the reader. Where nothing waits they go into the socket at once.
+    fn bring(&self, deliveries: &[Arc<Delivery>], wire: &Bytes) -> io::Result<()> {
         let mut open = self.open.lock();
         // One that has ended hears nothing more.
         let Some(Open { stream, rest }) = open.as_mut() else { return Ok(()) };
         let mut tried = Ok(());
-        self.outbound.bring(delivery, || match send_once(stream, wire) {
+        self.outbound.bring(deliveries, || match send_once(stream, wire) {
             Ok(sent) if sent == wire.len() => true,
             Ok(sent) => {
                 *rest = wire.slice(sent..);
@@ -176,9 +176,9 @@ impl Outgoing {
 }
 
 impl Transport for Outgoing {
-    fn deliver(&self, delivery: &Delivery, wire: &Bytes) {
+    fn deliver(&self, deliveries: &[Arc<Delivery>], wire: &Bytes) {
         let mut doubtful = Doubtful(Some(self));
-        let brought = self.bring(delivery, wire);
+        let brought = self.bring(deliveries, wire);
         doubtful.0 = None;
         if let Err(error) = brought {
             tracing::debug!(%error, "a client is gone");
@@ -253,21 +253,26 @@ impl Scratch {
     fn encode(&mut self) {
         let Self { frames, bytes, codec } = self;
         bytes.clear();
-        let lengths =
-            frames.iter().map(|frame| HEAD_BYTES_MAX + frame.json().map_or(0, Bytes::len));
-        bytes.reserve(lengths.sum());
+        bytes.reserve(frames.iter().map(|frame| length(frame)).sum());
         for frame in frames.drain(..) {
             encode(&frame, codec, bytes);
         }
     }
 
-    /// A frame by itself.
-    pub(super) fn encoded(&mut self, frame: &OutFrame) -> Bytes {
-        let length = frame.json().map_or(0, Bytes::len);
-        let mut bytes = BytesMut::with_capacity(HEAD_BYTES_MAX + length);
-        encode(frame, &mut self.codec, &mut bytes);
+    /// Frames that go to many.
+    pub(super) fn encoded(&mut self, deliveries: &[Arc<Delivery>]) -> Bytes {
+        let frames = deliveries.iter().map(|delivery| delivery.frame());
+        let mut bytes = BytesMut::with_capacity(frames.clone().map(length).sum());
+        for frame in frames {
+            encode(frame, &mut self.codec, &mut bytes);
+        }
         bytes.freeze()
     }
+}
+
+/// At least as many bytes as a frame is encoded in, but for a control frame.
+fn length(frame: &OutFrame) -> usize {
+    HEAD_BYTES_MAX + frame.json().map_or(0, Bytes::len)
 }
 
 fn encode(frame: &OutFrame, codec: &mut Codec, to: &mut BytesMut) {

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 pub(crate) use courier::Wants;
 use courier::Way;
-pub use courier::{Courier, Delivery, Reader, Transport};
+pub use courier::{Courier, Delivery, Next, Reader, Transport};
 pub use frame::{About, CloseReason, OutFrame};
 use queue::Queue;
 pub use replays::REPLAYS_BYTES_MAX;

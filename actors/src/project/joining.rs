@@ -16,6 +16,7 @@ use iris_protocol::{
 };
 use iris_store::project::{ProjectReader, Replay};
 use iris_store::{StoreError, StoredEvent};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::rooms::{Subscriber, Who, durable_frame};
@@ -26,6 +27,9 @@ pub(super) use under_way::UnderWay;
 
 /// How long the rooms of one request wait for room for their replays; the others have to be read anew.
 const REPLAYS_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Rooms that somebody joins before others get their turn: what is sent for these is one write.
+const ROOMS_AT_ONCE: usize = 16;
 
 /// Most sessions of which it is remembered that they are there.
 const JOINABLE_MAX: usize = 1024;
@@ -82,11 +86,18 @@ impl Handler<JoinRooms> for Project {
             }
         });
         let joined = move |(), _: &mut Self, _: &mut Context<Self>| {
-            let joined = wrap_stream(stream::iter(rooms)).then(
-                move |asked: RoomRequest, registry: &mut Self, _| {
+            let joined = wrap_stream(stream::iter(rooms.into_iter().enumerate())).then(
+                move |(before, asked): (usize, RoomRequest), registry: &mut Self, _| {
                     let (name, since) = asked.parts();
                     let (room, since, by) = (name.to_owned(), since.cloned(), Arc::clone(&by));
                     let replay_room = replay_room(Arc::clone(&by), since.is_some(), until);
+                    let replay_room = async move {
+                        // What happens meanwhile is told before somebody's next rooms are joined.
+                        if before > 0 && before.is_multiple_of(ROOMS_AT_ONCE) {
+                            yield_now().await;
+                        }
+                        replay_room.await
+                    };
                     replay_room.into_actor(registry).then(move |replay_room, registry, ctx| {
                         let has_room = since.is_none() || replay_room.is_some();
                         let joined =

@@ -212,8 +212,7 @@ impl Rooms {
         let Some(subscriber) = subscriber else { return false };
         let held = subscriber.held.take().unwrap_or_default().0.into_iter();
         let held = held.filter(|(seq, _)| *seq > since).map(|(_, frame)| frame);
-        subscriber.outbound.push_replay(replay.into_iter().chain(held));
-        subscriber.outbound.push_replay(snapshots);
+        subscriber.outbound.push_replay(replay.into_iter().chain(held).chain(snapshots));
         true
     }
 

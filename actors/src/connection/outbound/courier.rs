@@ -78,6 +78,16 @@ pub(crate) enum Wants {
     Presence,
 }
 
+/// What a courier brings next.
+#[derive(Debug)]
+pub enum Next {
+    /// Deliveries to the same readers, which are one write to each of them; often a single one.
+    Together(Vec<Arc<Delivery>>),
+    /// One with another behind it that is for others: those who get both have them in one write if both are
+    /// queued first.
+    Apart(Arc<Delivery>),
+}
+
 /// How what is said to many comes to a reader.
 pub(super) struct Way {
     courier: Arc<Courier>,
@@ -86,8 +96,9 @@ pub(super) struct Way {
 
 /// The half of a connection that writes.
 pub trait Transport: Send + Sync {
-    /// Brings a delivery to the reader; `wire` is its frame as it is written.
-    fn deliver(&self, delivery: &Delivery, wire: &Bytes);
+    /// Brings deliveries to the reader, in the order of their numbers; `wire` is their frames as they are
+    /// written.
+    fn deliver(&self, deliveries: &[Arc<Delivery>], wire: &Bytes);
 
     /// Whether it might be written to now. Only looks, at all that [`Transport::deliver`] looks at.
     fn is_free(&self) -> bool;
@@ -138,6 +149,18 @@ impl Delivery {
 
     fn is_for(&self, reader: &Reader) -> bool {
         self.wants.is_met(reader.deltas, reader.presence)
+    }
+
+    /// Whether exactly those get it who get the other one.
+    fn is_for_those_of(&self, other: &Self) -> bool {
+        let (these, those) = (&self.readers, &other.readers);
+        if Arc::ptr_eq(these, those) && self.wants == other.wants {
+            return true;
+        }
+        let is_same = |(this, that): (&Reader, &Reader)| {
+            this.place() == that.place() && self.is_for(this) == other.is_for(that)
+        };
+        these.len() == those.len() && these.iter().zip(those.iter()).all(is_same)
     }
 
     fn is_to(&self, outbound: &Outbound) -> bool {
@@ -198,9 +221,23 @@ impl Courier {
         bag.deliveries.front().filter(|_| is_full).cloned()
     }
 
-    /// The delivery that is next, which stays until it is [done](Courier::done).
-    pub fn first(&self) -> Option<Arc<Delivery>> {
-        self.bag.lock().deliveries.front().cloned()
+    /// What is brought next, as one write of at most `bytes_max` bytes of JSON if there is more than one
+    /// delivery in it. It stays until it is [done](Courier::done).
+    pub fn next(&self, bytes_max: usize) -> Option<Next> {
+        let bag = self.bag.lock();
+        let first = bag.deliveries.front()?;
+        let (mut together, mut bytes) = (vec![Arc::clone(first)], first.bytes());
+        for delivery in bag.deliveries.iter().skip(1) {
+            bytes += delivery.bytes();
+            if bytes > bytes_max {
+                break;
+            }
+            if !delivery.is_for_those_of(first) {
+                return Some(Next::Apart(Arc::clone(first)));
+            }
+            together.push(Arc::clone(delivery));
+        }
+        Some(Next::Together(together))
     }
 
     /// Deliveries that wait.
@@ -227,17 +264,19 @@ impl Courier {
     pub fn done(&self, delivery: &Delivery) {
         let mut bag = self.bag.lock();
         if bag.deliveries.front().is_some_and(|first| first.number == delivery.number) {
-            bag.deliveries.pop_front();
-            bag.bytes = bag.bytes.saturating_sub(delivery.bytes());
-            self.count.store(bag.deliveries.len(), Ordering::Release);
+            self.drop_first(&mut bag);
         }
     }
 
     /// Leaves the delivery that is next to nobody.
     pub fn skip(&self) {
-        if let Some(first) = self.first() {
-            self.done(&first);
-        }
+        self.drop_first(&mut self.bag.lock());
+    }
+
+    fn drop_first(&self, bag: &mut Bag) {
+        let Some(first) = bag.deliveries.pop_front() else { return };
+        bag.bytes = bag.bytes.saturating_sub(first.bytes());
+        self.count.store(bag.deliveries.len(), Ordering::Release);
     }
 
     /// Puts what waits for one reader into its queue.
@@ -245,14 +284,18 @@ impl Courier {
         if self.count() == 0 {
             return;
         }
+        let brought = outbound.queue.lock().brought();
         let bag = self.bag.lock();
-        let its = bag.deliveries.iter().filter(|delivery| delivery.is_to(outbound));
-        let its: Vec<_> = its.cloned().collect();
+        let (last, new) = (bag.number, bag.deliveries.iter().rev());
+        let new = new.take_while(|delivery| delivery.number > brought);
+        let its: Vec<_> = new.filter(|delivery| delivery.is_to(outbound)).cloned().collect();
         drop(bag);
         let mut wakers = Wakers::default();
-        for delivery in its {
-            outbound.receive(&delivery, &mut wakers);
+        for delivery in its.iter().rev() {
+            outbound.receive(delivery, &mut wakers);
         }
+        // The others are for others: nobody looks at them again.
+        outbound.queue.lock().gets(last);
     }
 
     /// Says that there is something to do.
@@ -303,18 +346,24 @@ impl Outbound {
         }
     }
 
-    /// Brings a delivery, unless it was: where nothing waits `write` writes it, else it is queued.
-    /// `write` says whether it wrote all of it, or the transport has to be woken for the rest.
-    pub fn bring(&self, delivery: &Delivery, write: impl FnOnce() -> bool) {
+    /// Brings those of some deliveries that were not brought: where nothing waits, and none was, `write`
+    /// writes all of them, else they are queued. `write` says whether it wrote all, or the transport has to be
+    /// woken for the rest.
+    pub fn bring(&self, deliveries: &[Arc<Delivery>], write: impl FnOnce() -> bool) {
         let mut wakers = Wakers::default();
         let mut queue = self.queue.lock();
-        if !queue.gets(delivery.number) {
-            return;
-        }
-        if !queue.is_idle() {
-            self.admit(&mut queue, delivery.shared_frame(), &mut wakers);
-        } else if !write() {
-            wakers.readers.extend(queue.waker.take());
+        let (Some(first), Some(last)) = (deliveries.first(), deliveries.last()) else { return };
+        if !queue.is_idle() || !queue.gets(first.number) {
+            for delivery in deliveries {
+                if queue.gets(delivery.number) {
+                    self.admit(&mut queue, delivery.shared_frame(), &mut wakers);
+                }
+            }
+        } else {
+            queue.gets(last.number);
+            if !write() {
+                wakers.readers.extend(queue.waker.take());
+            }
         }
         drop(queue);
     }

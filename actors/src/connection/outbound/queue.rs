@@ -25,7 +25,7 @@ const REPLAYS_TAKE_MAX: u32 = 6;
 pub(super) struct Queue {
     /// There while the transport has nothing to write.
     pub(super) waker: Option<Waker>,
-    /// The last delivery of its courier that came here; later ones have higher numbers.
+    /// The last delivery of its courier that came here, or is for others; later ones have higher numbers.
     brought: u64,
     /// There while its reader is slow, or was not long ago.
     pub(super) slow: Option<Box<Slow>>,
@@ -80,6 +80,11 @@ impl Queue {
     /// One that takes nothing and has nothing.
     pub(super) fn abandoned() -> Self {
         Self { is_closed: true, is_abandoned: true, ..Self::default() }
+    }
+
+    /// Of its courier's deliveries, the last one that came here.
+    pub(super) fn brought(&self) -> u64 {
+        self.brought
     }
 
     /// Whether a delivery is none that was brought before; from now on it is one.

@@ -13,12 +13,15 @@ struct Socket {
     outbound: Arc<Outbound>,
     takes_all: bool,
     written: Mutex<Vec<Bytes>>,
+    writes: AtomicUsize,
 }
 
 impl Transport for Socket {
-    fn deliver(&self, delivery: &Delivery, wire: &Bytes) {
-        self.outbound.bring(delivery, || {
-            self.written.lock().push(wire.clone());
+    fn deliver(&self, deliveries: &[Arc<Delivery>], _: &Bytes) {
+        self.outbound.bring(deliveries, || {
+            let frames = deliveries.iter().filter_map(|delivery| delivery.frame().json());
+            self.written.lock().extend(frames.cloned());
+            self.writes.fetch_add(1, Ordering::Relaxed);
             self.takes_all
         });
     }
@@ -44,7 +47,8 @@ impl Scene {
         let mut sockets = Vec::new();
         for _ in 0..count {
             let outbound = Arc::<Outbound>::default();
-            let socket = Socket { outbound, takes_all, written: Mutex::default() };
+            let (written, writes) = (Mutex::default(), AtomicUsize::new(0));
+            let socket = Socket { outbound, takes_all, written, writes };
             let socket = Arc::new(socket);
             let transport: Weak<Socket> = Arc::downgrade(&socket);
             socket.outbound.comes_by(Arc::clone(&courier), transport);
@@ -69,12 +73,26 @@ impl Scene {
     }
 
     fn bring_first(&self) {
-        let delivery = self.courier.first().unwrap();
-        let wire = delivery.frame().json().unwrap();
-        for reader in delivery.batches().flatten() {
-            reader.transport.deliver(&delivery, wire);
+        self.bring(0);
+    }
+
+    /// Brings what is one write of at most so many bytes.
+    fn bring(&self, bytes_max: usize) {
+        let deliveries = match self.courier.next(bytes_max).unwrap() {
+            Next::Together(deliveries) => deliveries,
+            Next::Apart(delivery) => {
+                self.courier.queue(&delivery);
+                return;
+            }
+        };
+        for reader in deliveries[0].batches().flatten() {
+            reader.transport.deliver(&deliveries, &Bytes::new());
         }
-        self.courier.done(&delivery);
+        deliveries.iter().for_each(|delivery| self.courier.done(delivery));
+    }
+
+    fn writes(&self, place: usize) -> usize {
+        self.sockets[place].writes.load(Ordering::Relaxed)
     }
 
     fn outbound(&self, place: usize) -> &Outbound {
@@ -127,6 +145,42 @@ fn what_the_kernel_does_not_take_at_once_makes_the_next_one_wait() {
     scene.bring_first();
     assert_eq!(scene.written(0), [Bytes::from("a")]);
     assert_eq!(scene.drain(0), [text("b")]);
+}
+
+#[test]
+fn what_is_for_the_same_readers_is_one_write_to_each() {
+    let scene = Scene::of(3);
+    scene.drain(0);
+    scene.drain(2);
+    for word in ["a", "b", "c", "d"] {
+        scene.send(word);
+    }
+    // Somebody who has two of them already gets the others.
+    let two = scene.courier.next(2).unwrap();
+    let Next::Together(two) = two else { panic!("they are for the same") };
+    scene.sockets[2].deliver(&two, &Bytes::new());
+    scene.bring(3);
+    let words = |words: &[&'static str]| words.iter().copied().map(Bytes::from).collect::<Vec<_>>();
+    assert_eq!((scene.writes(0), scene.written(0)), (1, words(&["a", "b", "c"])));
+    assert_eq!((scene.writes(1), scene.drain(1)), (0, vec![text("a"), text("b"), text("c")]));
+    assert_eq!((scene.writes(2), scene.written(2)), (1, words(&["a", "b"])));
+    assert_eq!(scene.drain(2), [text("c")]);
+    assert_eq!(scene.courier.count(), 1);
+}
+
+#[test]
+fn what_others_get_too_is_queued_so_that_it_is_one_write() {
+    let scene = Scene::of(2);
+    let delta = || OutFrame::Delta(Arc::new(PartId::from_bits(1)), Bytes::from("{}"));
+    scene.send("a");
+    scene.send_as(delta(), Wants::Deltas);
+    scene.send("b");
+    assert!(matches!(scene.courier.next(usize::MAX), Some(Next::Apart(_))));
+    // Of what is a whole write already nobody asks what comes behind it.
+    assert!(matches!(scene.courier.next(2), Some(Next::Together(one)) if one.len() == 1));
+    (0..3).for_each(|_| scene.bring(usize::MAX));
+    assert_eq!(scene.drain(0), [text("a"), delta(), text("b")]);
+    assert_eq!(scene.drain(1), [text("a"), text("b")]);
 }
 
 #[test]
@@ -206,7 +260,7 @@ fn nothing_is_brought_on_a_thread_that_has_ended() {
     scene.courier.end();
     scene.send("b");
     assert!(scene.outbound(0).push(Bytes::from("c")));
-    assert!(scene.courier.first().is_none());
+    assert!(scene.courier.next(usize::MAX).is_none());
     assert_eq!(scene.drain(0), [text("c")]);
 }
 
@@ -228,7 +282,8 @@ fn each_reader_gets_everything_once_and_in_order_whoever_brings_it() {
         threads.spawn(|| {
             while !(0..3).all(|place| scene.outbound(place).is_closed()) {
                 if scene.courier.count() > 0 {
-                    scene.bring_first();
+                    // As one write what just fits.
+                    scene.bring(12);
                 }
                 for place in 0..3 {
                     let frames = scene.drain(place);
