@@ -1,11 +1,12 @@
 //! What a client that never reads costs the server and the others.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::interval;
 
 use crate::crowd::{Crowd, Rooms, float, percentile};
 use crate::scene::Scene;
@@ -25,6 +26,8 @@ const RATE: u32 = 20;
 /// How often it is measured.
 pub(crate) const ROUNDS: usize = 2;
 const CROWD: usize = 200;
+/// One after the other: what it costs when many come at once is measured by itself (`storm`).
+const COME_EVERY: Duration = Duration::from_millis(10);
 /// How long everybody listens, with and without those that do not.
 const WINDOW: Duration = Duration::from_secs(15);
 /// No client may be there as long as this.
@@ -76,17 +79,21 @@ async fn phase(
     let memory_before = scene.server.memory_mb("VmRSS")?;
     others.heard.take_delays();
     let began = Instant::now();
-    let joined = stream::iter(0..stalled).map(|place| async move {
+    let (mut wires, mut since, mut next) = (Vec::new(), VecDeque::new(), interval(COME_EVERY));
+    for place in 0..stalled {
+        next.tick().await;
+        since.push_back(Instant::now());
         let wire = Wire::open_with(&scene.target, place, Some(RECEIVE_BYTES)).await?;
         rooms.ask_to_join(&wire).await?;
-        anyhow::Ok(wire)
-    });
-    let wires: Vec<Wire> = joined.buffer_unordered(16).try_collect().await?;
-    let (mut memory_most, mut gone_after) = (memory_before, None);
-    while began.elapsed() < WINDOW || gone_after.is_none() {
+        wires.push(wire);
+    }
+    let (mut memory_most, mut gone_after) = (memory_before, Duration::ZERO);
+    while began.elapsed() < WINDOW || !since.is_empty() {
         memory_most = memory_most.max(scene.server.memory_mb("VmRSS")?);
-        if gone_after.is_none() && sockets(server)? <= sockets_before {
-            gone_after = Some(began.elapsed());
+        // Those who came first go first.
+        let left = sockets(server)?.saturating_sub(sockets_before);
+        for came in since.drain(..since.len().saturating_sub(left)) {
+            gone_after = gone_after.max(came.elapsed());
         }
         ensure!(began.elapsed() < GONE_TIMEOUT, "the server holds on to those that do not read");
         tokio::time::sleep(LOOK_EVERY).await;
@@ -98,7 +105,7 @@ async fn phase(
     let count = float(u64::try_from(stalled.max(1))?);
     Ok(Phase {
         memory_mib_each: (memory_most - memory_before) * 1e6 / f64::from(1 << 20) / count,
-        gone_after: gone_after.unwrap_or_default(),
+        gone_after,
         p99: percentile(&mut delays, 99),
     })
 }
