@@ -18,6 +18,9 @@ use super::{About, CloseReason, OutFrame};
 /// How many times as long as a frame may wait replays may take.
 const REPLAYS_TAKE_MAX: u32 = 6;
 
+/// Most places that are looked through one after the other.
+const PLACES_MAX: usize = 128;
+
 /// What every frame looks at comes first, in few of the processor's cache lines: with thousands of
 /// readers nearly all of them are somewhere in memory when the next frame comes.
 #[derive(Debug, Default)]
@@ -69,11 +72,27 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct Slow {
     /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
-    /// At most as many as frames may wait. The ids are those of the frames, which all readers share: what
-    /// is looked up for one after the other is then at hand.
-    pub(super) behind: HashMap<Arc<PartId>, bool>,
+    /// At most as many as frames may wait. The ids are those of the frames, which all readers share.
+    behind: HashMap<Arc<PartId>, bool>,
+    /// Where the first of these ids are in memory, for a piece whose id is the same and not only equal: hundreds
+    /// of slow readers are asked for each piece, and this way less of each has to come from memory.
+    places: Vec<usize>,
     /// What came for it and goes out when nothing else waits.
     pub(super) latest: HashMap<About, Arc<OutFrame>>,
+}
+
+impl Slow {
+    /// Nothing of a part is missing any more.
+    fn forget(&mut self, part_id: &PartId) {
+        if let Some((kept, _)) = self.behind.remove_entry(part_id) {
+            self.places.retain(|known| *known != place(&kept));
+        }
+    }
+}
+
+/// Where a shared id is in memory: no other one is there as long as somebody holds it.
+fn place(part_id: &Arc<PartId>) -> usize {
+    Arc::as_ptr(part_id).addr()
 }
 
 impl Queue {
@@ -199,24 +218,29 @@ impl Queue {
     }
 
     /// Whether pieces of a part were left out, and its snapshot has not come.
-    pub(super) fn is_behind(&self, part_id: &PartId) -> bool {
-        self.slow.as_ref().is_some_and(|slow| slow.behind.contains_key(part_id))
+    pub(super) fn is_behind(&self, part_id: &Arc<PartId>) -> bool {
+        self.slow.as_ref().is_some_and(|slow| {
+            slow.places.contains(&place(part_id)) || slow.behind.contains_key(part_id)
+        })
     }
 
     /// Notes that a piece of a part was left out. False when there are too many such parts.
     pub(super) fn leave_out(&mut self, part_id: &Arc<PartId>) -> bool {
-        let behind = &mut self.slow.get_or_insert_default().behind;
-        if behind.len() >= OUTBOUND_FRAMES_MAX {
+        let slow = self.slow.get_or_insert_default();
+        if slow.behind.len() >= OUTBOUND_FRAMES_MAX {
             return false;
         }
-        behind.entry(Arc::clone(part_id)).or_default();
+        slow.behind.insert(Arc::clone(part_id), false);
+        if slow.places.len() < PLACES_MAX {
+            slow.places.push(place(part_id));
+        }
         true
     }
 
     /// A snapshot of a part has come.
     pub(super) fn is_whole(&mut self, part_id: &PartId) {
         if let Some(slow) = &mut self.slow {
-            slow.behind.remove(part_id);
+            slow.forget(part_id);
         }
     }
 
@@ -225,7 +249,7 @@ impl Queue {
         if let Some(slow) = &mut self.slow
             && slow.behind.get(part_id) == Some(&true)
         {
-            slow.behind.remove(part_id);
+            slow.forget(part_id);
         }
     }
 
