@@ -42,8 +42,8 @@ use transfers::{About as AboutStream, Streams};
 
 pub(crate) use alive::Connections;
 pub use outbound::{
-    About, CloseReason, Courier, Delivery, Next, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX,
-    REPLAYS_BYTES_MAX, Reader, Transport,
+    About, Bundle, CloseReason, Courier, Delivery, Next, OutFrame, Outbound,
+    REPLAY_QUEUE_BYTES_MAX, REPLAYS_BYTES_MAX, Reader, Transport,
 };
 pub(crate) use outbound::{Queued, ReplayRoom, Wakers, Wants};
 pub use settings::SocketSettings;

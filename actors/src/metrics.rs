@@ -367,8 +367,8 @@ impl Metrics {
         self.frames_received.inc();
     }
 
-    pub(crate) fn piece_skipped(&self) {
-        self.pieces_skipped.inc();
+    pub(crate) fn pieces_skipped(&self, pieces: usize) {
+        self.pieces_skipped.inc_by(pieces as u64);
     }
 
     /// Rooms, and the places in them, came or went.

@@ -25,7 +25,7 @@ const STREAMING: usize = 60;
 /// not decide which one is the slowest of a hundred.
 const RATE: u32 = 100;
 /// How often it is measured.
-pub(crate) const ROUNDS: usize = 2;
+pub(crate) const ROUNDS: usize = 3;
 const CROWD: usize = 200;
 /// One after the other. What the others hear meanwhile is counted by itself: to come takes work, of whoever
 /// comes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_http::ws::Codec;
 use bytes::BytesMut;
 use iris_actors::Node;
-use iris_actors::connection::{Courier, Delivery, Next, OutFrame};
+use iris_actors::connection::{Bundle, Courier, Next, OutFrame};
 use iris_actors::supervision::detached;
 use parking_lot::Mutex;
 use tokio::task::yield_now;
@@ -97,9 +97,9 @@ impl Flusher {
         let (mut left, mut queued) = (count, 0);
         while left > 0 {
             match self.courier.next(WRITE_BYTES) {
-                Some(Next::Together(deliveries)) => {
-                    left = left.saturating_sub(deliveries.len());
-                    self.hand_out(&deliveries, scratch).await;
+                Some(Next::Together(bundle)) => {
+                    left = left.saturating_sub(bundle.deliveries().len());
+                    self.hand_out(&bundle, scratch).await;
                 }
                 Some(Next::Apart(delivery)) => {
                     left -= 1;
@@ -117,12 +117,11 @@ impl Flusher {
 
     /// Brings deliveries to their readers. When others come that fit into the same write, what is left is
     /// joined with them.
-    async fn hand_out(&self, deliveries: &[Arc<Delivery>], scratch: &mut Scratch) {
-        let wire = scratch.encoded(deliveries);
-        let batches = deliveries.iter().take(1).flat_map(|first| first.batches());
-        for batch in batches {
+    async fn hand_out(&self, bundle: &Bundle, scratch: &mut Scratch) {
+        let (wire, deliveries) = (scratch.encoded(bundle), bundle.deliveries());
+        for batch in bundle.batches() {
             for reader in batch {
-                reader.transport.deliver(deliveries, &wire);
+                reader.transport.deliver(bundle, &wire);
             }
             yield_now().await;
             if wire.len() < WORTH_A_WRITE && self.courier.count() > deliveries.len() {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use actix_http::ws::{CloseCode, CloseReason as WireReason, Codec, Message};
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use iris_actors::connection::{CloseReason, Delivery, OutFrame, Outbound, Transport};
+use iris_actors::connection::{Bundle, CloseReason, OutFrame, Outbound, Transport};
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::sync::Notify;
@@ -120,12 +120,12 @@ impl Outgoing {
     }
 
     /// Brings deliveries to the reader. Where nothing waits they go into the socket at once.
-    fn bring(&self, deliveries: &[Arc<Delivery>], wire: &Bytes) -> io::Result<()> {
+    fn bring(&self, bundle: &Bundle, wire: &Bytes) -> io::Result<()> {
         let mut open = self.open.lock();
         // One that has ended hears nothing more.
         let Some(Open { stream, rest }) = open.as_mut() else { return Ok(()) };
         let mut tried = Ok(());
-        self.outbound.bring(deliveries, || match send_once(stream, wire) {
+        self.outbound.bring(bundle, || match send_once(stream, wire) {
             Ok(sent) if sent == wire.len() => true,
             Ok(sent) => {
                 *rest = wire.slice(sent..);
@@ -176,9 +176,9 @@ impl Outgoing {
 }
 
 impl Transport for Outgoing {
-    fn deliver(&self, deliveries: &[Arc<Delivery>], wire: &Bytes) {
+    fn deliver(&self, bundle: &Bundle, wire: &Bytes) {
         let mut doubtful = Doubtful(Some(self));
-        let brought = self.bring(deliveries, wire);
+        let brought = self.bring(bundle, wire);
         doubtful.0 = None;
         if let Err(error) = brought {
             tracing::debug!(%error, "a client is gone");
@@ -260,8 +260,8 @@ impl Scratch {
     }
 
     /// Frames that go to many.
-    pub(super) fn encoded(&mut self, deliveries: &[Arc<Delivery>]) -> Bytes {
-        let frames = deliveries.iter().map(|delivery| delivery.frame());
+    pub(super) fn encoded(&mut self, bundle: &Bundle) -> Bytes {
+        let frames = bundle.deliveries().iter().map(|delivery| delivery.frame());
         let mut bytes = BytesMut::with_capacity(frames.clone().map(length).sum());
         for frame in frames {
             encode(frame, &mut self.codec, &mut bytes);

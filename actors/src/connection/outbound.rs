@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 pub(crate) use courier::Wants;
 use courier::Way;
-pub use courier::{Courier, Delivery, Next, Reader, Transport};
+pub use courier::{Bundle, Courier, Delivery, Next, Reader, Transport};
 pub use frame::{About, CloseReason, OutFrame};
 use queue::Queue;
 pub use replays::REPLAYS_BYTES_MAX;
@@ -231,10 +231,17 @@ impl Outbound {
         let goes_on = is_behind || queue.leave_out(part_id);
         if !goes_on {
             self.give_up(queue);
-        } else if let Some(metrics) = self.metrics.get() {
-            metrics.piece_skipped();
+        } else {
+            self.count_skipped(1);
         }
         goes_on
+    }
+
+    /// Counts pieces that were left out.
+    fn count_skipped(&self, pieces: usize) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.pieces_skipped(pieces);
+        }
     }
 
     /// Queues frames that say which rooms of a project are heard no more, and drops what waits of the

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::queue::Queue;
+use super::queue::{Queue, place};
 use super::{OutFrame, Outbound, Wakers};
 
 /// Most deliveries that wait at a courier. With more, whoever has another one puts the oldest into the
@@ -78,11 +78,48 @@ pub(crate) enum Wants {
     Presence,
 }
 
+/// Deliveries to the same readers, which are one write to each of them; often a single one.
+#[derive(Debug)]
+pub struct Bundle {
+    deliveries: Vec<Arc<Delivery>>,
+    /// Where the ids of the parts are of which these are pieces; none where one is something else.
+    parts: Vec<usize>,
+}
+
+impl Bundle {
+    fn of(deliveries: Vec<Arc<Delivery>>) -> Self {
+        let part = |delivery: &Arc<Delivery>| match &*delivery.frame {
+            OutFrame::Delta(part_id, _) => Some(place(part_id)),
+            OutFrame::Text(_)
+            | OutFrame::Replay(_)
+            | OutFrame::Snapshot(..)
+            | OutFrame::Latest(..)
+            | OutFrame::Left(..)
+            | OutFrame::Binary(_)
+            | OutFrame::Ping
+            | OutFrame::Pong(_)
+            | OutFrame::Close(_) => None,
+        };
+        let parts: Option<Vec<_>> = deliveries.iter().map(part).collect();
+        Self { deliveries, parts: parts.unwrap_or_default() }
+    }
+
+    /// In the order of their numbers; at least one.
+    pub fn deliveries(&self) -> &[Arc<Delivery>] {
+        &self.deliveries
+    }
+
+    /// Who gets them, in batches that are small enough for others to wait for one.
+    pub fn batches(&self) -> impl Iterator<Item = impl Iterator<Item = &Reader>> {
+        self.deliveries.iter().take(1).flat_map(|first| first.batches())
+    }
+}
+
 /// What a courier brings next.
 #[derive(Debug)]
 pub enum Next {
-    /// Deliveries to the same readers, which are one write to each of them; often a single one.
-    Together(Vec<Arc<Delivery>>),
+    /// One write to each reader.
+    Together(Bundle),
     /// One with another behind it that is for others: those who get both have them in one write if both are
     /// queued first.
     Apart(Arc<Delivery>),
@@ -96,9 +133,8 @@ pub(super) struct Way {
 
 /// The half of a connection that writes.
 pub trait Transport: Send + Sync {
-    /// Brings deliveries to the reader, in the order of their numbers; `wire` is their frames as they are
-    /// written.
-    fn deliver(&self, deliveries: &[Arc<Delivery>], wire: &Bytes);
+    /// Brings deliveries to the reader; `wire` is their frames as they are written.
+    fn deliver(&self, bundle: &Bundle, wire: &Bytes);
 
     /// Whether it might be written to now. Only looks, at all that [`Transport::deliver`] looks at.
     fn is_free(&self) -> bool;
@@ -135,8 +171,7 @@ impl Delivery {
         &self.frame
     }
 
-    /// Who gets it, in batches that are small enough for others to wait for one.
-    pub fn batches(&self) -> impl Iterator<Item = impl Iterator<Item = &Reader>> {
+    fn batches(&self) -> impl Iterator<Item = impl Iterator<Item = &Reader>> {
         self.readers.chunks(BATCH).map(|batch| {
             fetch(batch);
             batch.iter().filter(|reader| self.is_for(reader))
@@ -237,7 +272,7 @@ impl Courier {
             }
             together.push(Arc::clone(delivery));
         }
-        Some(Next::Together(together))
+        Some(Next::Together(Bundle::of(together)))
     }
 
     /// Deliveries that wait.
@@ -349,20 +384,25 @@ impl Outbound {
     /// Brings those of some deliveries that were not brought: where nothing waits, and none was, `write`
     /// writes all of them, else they are queued. `write` says whether it wrote all, or the transport has to be
     /// woken for the rest.
-    pub fn bring(&self, deliveries: &[Arc<Delivery>], write: impl FnOnce() -> bool) {
+    pub fn bring(&self, bundle: &Bundle, write: impl FnOnce() -> bool) {
         let mut wakers = Wakers::default();
         let mut queue = self.queue.lock();
+        let Bundle { deliveries, parts } = bundle;
         let (Some(first), Some(last)) = (deliveries.first(), deliveries.last()) else { return };
-        if !queue.is_idle() || !queue.gets(first.number) {
+        let is_new = first.number > queue.brought();
+        if is_new && queue.is_idle() {
+            queue.gets(last.number);
+            if !write() {
+                wakers.readers.extend(queue.waker.take());
+            }
+        } else if is_new && !parts.is_empty() && queue.is_behind_all(parts) {
+            queue.gets(last.number);
+            self.count_skipped(deliveries.len());
+        } else {
             for delivery in deliveries {
                 if queue.gets(delivery.number) {
                     self.admit(&mut queue, delivery.shared_frame(), &mut wakers);
                 }
-            }
-        } else {
-            queue.gets(last.number);
-            if !write() {
-                wakers.readers.extend(queue.waker.take());
             }
         }
         drop(queue);

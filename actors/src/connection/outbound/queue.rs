@@ -18,9 +18,6 @@ use super::{About, CloseReason, OutFrame};
 /// How many times as long as a frame may wait replays may take.
 const REPLAYS_TAKE_MAX: u32 = 6;
 
-/// Most places that are looked through one after the other.
-const PLACES_MAX: usize = 128;
-
 /// What every frame looks at comes first, in few of the processor's cache lines: with thousands of
 /// readers nearly all of them are somewhere in memory when the next frame comes.
 #[derive(Debug, Default)]
@@ -74,8 +71,8 @@ pub(super) struct Slow {
     /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
     /// At most as many as frames may wait. The ids are those of the frames, which all readers share.
     behind: HashMap<Arc<PartId>, bool>,
-    /// Where the first of these ids are in memory, for a piece whose id is the same and not only equal: hundreds
-    /// of slow readers are asked for each piece, and this way less of each has to come from memory.
+    /// Where these ids are in memory, sorted, for pieces whose ids are the same and not only equal: hundreds of
+    /// slow readers are asked for each piece, and this way little of each has to come from memory.
     places: Vec<usize>,
     /// What came for it and goes out when nothing else waits.
     pub(super) latest: HashMap<About, Arc<OutFrame>>,
@@ -84,14 +81,16 @@ pub(super) struct Slow {
 impl Slow {
     /// Nothing of a part is missing any more.
     fn forget(&mut self, part_id: &PartId) {
-        if let Some((kept, _)) = self.behind.remove_entry(part_id) {
-            self.places.retain(|known| *known != place(&kept));
+        if let Some((kept, _)) = self.behind.remove_entry(part_id)
+            && let Ok(at) = self.places.binary_search(&place(&kept))
+        {
+            self.places.remove(at);
         }
     }
 }
 
 /// Where a shared id is in memory: no other one is there as long as somebody holds it.
-fn place(part_id: &Arc<PartId>) -> usize {
+pub(super) fn place(part_id: &Arc<PartId>) -> usize {
     Arc::as_ptr(part_id).addr()
 }
 
@@ -219,9 +218,15 @@ impl Queue {
 
     /// Whether pieces of a part were left out, and its snapshot has not come.
     pub(super) fn is_behind(&self, part_id: &Arc<PartId>) -> bool {
-        self.slow.as_ref().is_some_and(|slow| {
-            slow.places.contains(&place(part_id)) || slow.behind.contains_key(part_id)
-        })
+        self.is_behind_all(&[place(part_id)])
+            || self.slow.as_ref().is_some_and(|slow| slow.behind.contains_key(part_id))
+    }
+
+    /// Whether that is so of the parts whose ids are at these places. False where they are not the very ids.
+    pub(super) fn is_behind_all(&self, places: &[usize]) -> bool {
+        self.slow
+            .as_ref()
+            .is_some_and(|slow| places.iter().all(|place| slow.places.binary_search(place).is_ok()))
     }
 
     /// Notes that a piece of a part was left out. False when there are too many such parts.
@@ -231,8 +236,8 @@ impl Queue {
             return false;
         }
         slow.behind.insert(Arc::clone(part_id), false);
-        if slow.places.len() < PLACES_MAX {
-            slow.places.push(place(part_id));
+        if let Err(at) = slow.places.binary_search(&place(part_id)) {
+            slow.places.insert(at, place(part_id));
         }
         true
     }

@@ -1,6 +1,7 @@
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use iris_protocol::limits::OUTBOUND_FRAMES_SOFT_MAX;
 use iris_protocol::{PartId, ProjectId};
 use serde_json::json;
 
@@ -17,9 +18,9 @@ struct Socket {
 }
 
 impl Transport for Socket {
-    fn deliver(&self, deliveries: &[Arc<Delivery>], _: &Bytes) {
-        self.outbound.bring(deliveries, || {
-            let frames = deliveries.iter().filter_map(|delivery| delivery.frame().json());
+    fn deliver(&self, bundle: &Bundle, _: &Bytes) {
+        self.outbound.bring(bundle, || {
+            let frames = bundle.deliveries().iter().filter_map(|delivery| delivery.frame().json());
             self.written.lock().extend(frames.cloned());
             self.writes.fetch_add(1, Ordering::Relaxed);
             self.takes_all
@@ -78,17 +79,17 @@ impl Scene {
 
     /// Brings what is one write of at most so many bytes.
     fn bring(&self, bytes_max: usize) {
-        let deliveries = match self.courier.next(bytes_max).unwrap() {
-            Next::Together(deliveries) => deliveries,
+        let bundle = match self.courier.next(bytes_max).unwrap() {
+            Next::Together(bundle) => bundle,
             Next::Apart(delivery) => {
                 self.courier.queue(&delivery);
                 return;
             }
         };
-        for reader in deliveries[0].batches().flatten() {
-            reader.transport.deliver(&deliveries, &Bytes::new());
+        for reader in bundle.batches().flatten() {
+            reader.transport.deliver(&bundle, &Bytes::new());
         }
-        deliveries.iter().for_each(|delivery| self.courier.done(delivery));
+        bundle.deliveries().iter().for_each(|delivery| self.courier.done(delivery));
     }
 
     fn writes(&self, place: usize) -> usize {
@@ -168,6 +169,45 @@ fn what_is_for_the_same_readers_is_one_write_to_each() {
     assert_eq!(scene.courier.count(), 1);
 }
 
+#[tokio::test]
+async fn pieces_of_parts_that_a_slow_reader_is_behind_with_are_left_out_together() {
+    let scene = Scene::of(1);
+    let parts = [1, 2, 3].map(|bits| Arc::new(PartId::from_bits(bits)));
+    let piece = |part: usize| OutFrame::Delta(Arc::clone(&parts[part]), Bytes::from("{}"));
+    let bring = |pieces: &[usize]| {
+        for part in pieces {
+            scene.send_as(piece(*part), Wants::Deltas);
+        }
+        scene.bring(usize::MAX);
+    };
+    for _ in 0..OUTBOUND_FRAMES_SOFT_MAX {
+        assert!(scene.outbound(0).push(Bytes::from("a")));
+    }
+    // Each by itself at first, then both at once; with a new one, and in another order.
+    for pieces in [&[0, 1][..], &[0, 1], &[0, 1, 2], &[2, 1, 0], &[1]] {
+        bring(pieces);
+    }
+    assert_eq!(scene.drain(0).len(), OUTBOUND_FRAMES_SOFT_MAX);
+    let mut behind = scene.outbound(0).behind().await;
+    behind.sort();
+    assert_eq!(behind, parts.clone().map(|part| PartId::clone(&part)));
+    // Those of which there is a snapshot go on, beside one that is not the same and still equal.
+    assert!(
+        scene
+            .outbound(0)
+            .offer(&Arc::new(OutFrame::Snapshot(PartId::clone(&parts[0]), Bytes::from("{}"))))
+    );
+    scene.drain(0);
+    bring(&[0, 1]);
+    let equal = OutFrame::Delta(Arc::new(PartId::from_bits(2)), Bytes::from("{}"));
+    scene.send_as(equal, Wants::Deltas);
+    scene.bring(usize::MAX);
+    assert_eq!(scene.drain(0), [piece(0)]);
+    scene.outbound(0).caught_up(&behind);
+    bring(&[1, 2]);
+    assert_eq!(scene.drain(0), [piece(1), piece(2)]);
+}
+
 #[test]
 fn what_others_get_too_is_queued_so_that_it_is_one_write() {
     let scene = Scene::of(2);
@@ -177,7 +217,9 @@ fn what_others_get_too_is_queued_so_that_it_is_one_write() {
     scene.send("b");
     assert!(matches!(scene.courier.next(usize::MAX), Some(Next::Apart(_))));
     // Of what is a whole write already nobody asks what comes behind it.
-    assert!(matches!(scene.courier.next(2), Some(Next::Together(one)) if one.len() == 1));
+    assert!(
+        matches!(scene.courier.next(2), Some(Next::Together(one)) if one.deliveries().len() == 1)
+    );
     (0..3).for_each(|_| scene.bring(usize::MAX));
     assert_eq!(scene.drain(0), [text("a"), delta(), text("b")]);
     assert_eq!(scene.drain(1), [text("a"), text("b")]);
