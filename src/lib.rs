@@ -5,6 +5,7 @@
 //! rights or storage.
 
 pub mod account;
+pub mod allocator;
 pub mod app;
 pub mod chat;
 pub mod config;

@@ -10,7 +10,7 @@ use iris::config::{Config, Flags};
 use iris::demo::{self, DemoOptions};
 use iris::notify::Notifier;
 use iris::{
-    account, chat, exit, http, keys, logging, login, logs, maintenance, manual, models,
+    account, allocator, chat, exit, http, keys, logging, login, logs, maintenance, manual, models,
     settings_command, top,
 };
 use iris_actors::LogControl;
@@ -160,6 +160,7 @@ fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
 }
 
 fn serve(flags: Flags, is_json: bool) -> ExitCode {
+    allocator::share_arenas();
     // Before anything secret is read; the environment may hold some from the beginning.
     let hidden = iris_sandbox::hide_memory();
     let (config, warnings) = match Config::from_process(flags.clone()) {
