@@ -229,10 +229,10 @@ impl Outbound {
             return is_taken;
         }
         let goes_on = is_behind || queue.leave_out(part_id);
-        if !goes_on {
-            self.give_up(queue);
-        } else {
+        if goes_on {
             self.count_skipped(1);
+        } else {
+            self.give_up(queue);
         }
         goes_on
     }

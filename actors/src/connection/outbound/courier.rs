@@ -188,14 +188,15 @@ impl Delivery {
 
     /// Whether exactly those get it who get the other one.
     fn is_for_those_of(&self, other: &Self) -> bool {
-        let (these, those) = (&self.readers, &other.readers);
-        if Arc::ptr_eq(these, those) && self.wants == other.wants {
+        let (own, others) = (&self.readers, &other.readers);
+        if Arc::ptr_eq(own, others) && self.wants == other.wants {
             return true;
         }
-        let is_same = |(this, that): (&Reader, &Reader)| {
-            this.place() == that.place() && self.is_for(this) == other.is_for(that)
+        let is_same = |(reader, counterpart): (&Reader, &Reader)| {
+            reader.place() == counterpart.place()
+                && self.is_for(reader) == other.is_for(counterpart)
         };
-        these.len() == those.len() && these.iter().zip(those.iter()).all(is_same)
+        own.len() == others.len() && own.iter().zip(others.iter()).all(is_same)
     }
 
     fn is_to(&self, outbound: &Outbound) -> bool {
