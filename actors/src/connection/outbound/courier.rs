@@ -5,7 +5,7 @@
 //! with the reader's queue, comes behind it, because it is put into that queue first
 //! ([`Courier::settle`]). Each reader gets it once, whoever brings it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +82,8 @@ pub(crate) enum Wants {
 #[derive(Debug)]
 pub struct Bundle {
     deliveries: Vec<Arc<Delivery>>,
-    /// Where the ids of the parts are of which these are pieces; none where one is something else.
+    /// Where the ids of the parts are of which these are pieces, sorted, each once; none where one is
+    /// something else.
     parts: Vec<usize>,
 }
 
@@ -100,8 +101,9 @@ impl Bundle {
             | OutFrame::Pong(_)
             | OutFrame::Close(_) => None,
         };
-        let parts: Option<Vec<_>> = deliveries.iter().map(part).collect();
-        Self { deliveries, parts: parts.unwrap_or_default() }
+        let parts: Option<BTreeSet<_>> = deliveries.iter().map(part).collect();
+        let parts = parts.into_iter().flatten().collect();
+        Self { deliveries, parts }
     }
 
     /// In the order of their numbers; at least one.
@@ -261,19 +263,22 @@ impl Courier {
     /// delivery in it. It stays until it is [done](Courier::done).
     pub fn next(&self, bytes_max: usize) -> Option<Next> {
         let bag = self.bag.lock();
-        let first = bag.deliveries.front()?;
-        let (mut together, mut bytes) = (vec![Arc::clone(first)], first.bytes());
-        for delivery in bag.deliveries.iter().skip(1) {
+        let mut bytes = 0;
+        let fits = |delivery: &&Arc<Delivery>| {
             bytes += delivery.bytes();
-            if bytes > bytes_max {
-                break;
-            }
-            if !delivery.is_for_those_of(first) {
-                return Some(Next::Apart(Arc::clone(first)));
-            }
-            together.push(Arc::clone(delivery));
-        }
-        Some(Next::Together(Bundle::of(together)))
+            bytes <= bytes_max
+        };
+        let first = Arc::clone(bag.deliveries.front()?);
+        let together = bag.deliveries.iter().take_while(fits).cloned().collect::<Vec<_>>();
+        // Whoever says something does not wait until readers are compared.
+        drop(bag);
+        Some(if together.is_empty() {
+            Next::Together(Bundle::of(vec![first]))
+        } else if together.iter().all(|delivery| delivery.is_for_those_of(&first)) {
+            Next::Together(Bundle::of(together))
+        } else {
+            Next::Apart(first)
+        })
     }
 
     /// Deliveries that wait.

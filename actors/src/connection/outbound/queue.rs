@@ -222,11 +222,13 @@ impl Queue {
             || self.slow.as_ref().is_some_and(|slow| slow.behind.contains_key(part_id))
     }
 
-    /// Whether that is so of the parts whose ids are at these places. False where they are not the very ids.
+    /// Whether that is so of the parts whose ids are at these places, which are sorted and differ. False where
+    /// they are not the very ids.
     pub(super) fn is_behind_all(&self, places: &[usize]) -> bool {
-        self.slow
-            .as_ref()
-            .is_some_and(|slow| places.iter().all(|place| slow.places.binary_search(place).is_ok()))
+        self.slow.as_ref().is_some_and(|slow| {
+            let mut known = slow.places.iter();
+            places.iter().all(|place| known.any(|known| known == place))
+        })
     }
 
     /// Notes that a piece of a part was left out. False when there are too many such parts.

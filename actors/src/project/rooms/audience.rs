@@ -59,6 +59,8 @@ struct Ways {
     all: usize,
     deltas: usize,
     presence: usize,
+    /// How many ways lead to connections that have ended.
+    lost: usize,
 }
 
 impl Drop for Audience {
@@ -105,8 +107,12 @@ impl Audience {
 
     /// Forgets one, if it is there; says whether anybody is left.
     pub(super) fn remove(&mut self, connection_id: &ConnectionId) -> bool {
-        if self.subscribers.remove(connection_id).is_some() {
-            self.ways = None;
+        if let Some(gone) = self.subscribers.remove(connection_id) {
+            // A way that leads nowhere does no harm; one to somebody who hears other rooms would.
+            let may_stay = gone.outbound.is_closed();
+            if !self.ways.as_mut().is_some_and(|ways| may_stay && ways.lose(&gone)) {
+                self.ways = None;
+            }
             self.count();
         }
         !self.subscribers.is_empty()
@@ -174,7 +180,17 @@ impl Ways {
         let all = subscribers.values();
         let deltas = all.clone().filter(|subscriber| subscriber.deltas).count();
         let presence = all.filter(|subscriber| subscriber.presence).count();
-        Self { couriers, has_others, all: subscribers.len(), deltas, presence }
+        Self { couriers, has_others, all: subscribers.len(), deltas, presence, lost: 0 }
+    }
+
+    /// Leaves the way to one whose connection has ended. False where so many lead nowhere that they are better
+    /// made anew.
+    fn lose(&mut self, gone: &Subscriber) -> bool {
+        self.lost += 1;
+        self.all = self.all.saturating_sub(1);
+        self.deltas = self.deltas.saturating_sub(usize::from(gone.deltas));
+        self.presence = self.presence.saturating_sub(usize::from(gone.presence));
+        self.lost * 4 <= self.all
     }
 
     /// How many want these.
@@ -210,3 +226,6 @@ impl Subscriber {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;
