@@ -53,7 +53,9 @@ impl Scene {
         let mut heard = Vec::new();
         while let Some(next) = self.courier.next(0) {
             let Next::Together(bundle) = next else { panic!("it is a write of its own") };
-            bundle.deliveries().iter().for_each(|delivery| drop(self.courier.queue(delivery)));
+            for delivery in bundle.deliveries() {
+                self.courier.queue(delivery);
+            }
         }
         let cx = Context::from_waker(Waker::noop());
         for (place, outbound) in self.outbounds.iter().enumerate() {
