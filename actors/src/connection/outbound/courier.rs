@@ -89,17 +89,12 @@ pub struct Bundle {
 
 impl Bundle {
     fn of(deliveries: Vec<Arc<Delivery>>) -> Self {
-        let part = |delivery: &Arc<Delivery>| match &*delivery.frame {
-            OutFrame::Delta(part_id, _) => Some(place(part_id)),
-            OutFrame::Text(_)
-            | OutFrame::Replay(_)
-            | OutFrame::Snapshot(..)
-            | OutFrame::Latest(..)
-            | OutFrame::Left(..)
-            | OutFrame::Binary(_)
-            | OutFrame::Ping
-            | OutFrame::Pong(_)
-            | OutFrame::Close(_) => None,
+        let part = |delivery: &Arc<Delivery>| {
+            if let OutFrame::Delta(part_id, _) = &*delivery.frame {
+                Some(place(part_id))
+            } else {
+                None
+            }
         };
         let parts: Option<BTreeSet<_>> = deliveries.iter().map(part).collect();
         let parts = parts.into_iter().flatten().collect();
