@@ -1,12 +1,11 @@
 //! What a client that never reads costs the server and the others.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use tokio::time::interval;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::crowd::{Crowd, Rooms, float, percentile};
 use crate::scene::Scene;
@@ -27,9 +26,6 @@ const RATE: u32 = 100;
 /// How often it is measured.
 pub(crate) const ROUNDS: usize = 3;
 const CROWD: usize = 200;
-/// One after the other. What the others hear meanwhile is counted by itself: to come takes work, of whoever
-/// comes.
-const COME_EVERY: Duration = Duration::from_millis(10);
 /// How long everybody listens, with and without those that do not.
 const WINDOW: Duration = Duration::from_secs(15);
 /// No client may be there as long as this.
@@ -66,7 +62,7 @@ pub(crate) async fn figures(rounds: usize) -> anyhow::Result<Vec<Figure>> {
 struct Phase {
     memory_mib_each: f64,
     gone_after: Duration,
-    /// Of the others, while they come and once all of them are there.
+    /// Of the others; first only while the silent ones come.
     coming_p99: Duration,
     p99: Duration,
 }
@@ -82,22 +78,18 @@ async fn phase(
     let memory_before = scene.server.memory_mb("VmRSS")?;
     others.heard.take_delays();
     let began = Instant::now();
-    let (mut wires, mut since, mut next) = (Vec::new(), VecDeque::new(), interval(COME_EVERY));
-    for place in 0..stalled {
-        next.tick().await;
-        since.push_back(Instant::now());
+    let joined = stream::iter(0..stalled).map(|place| async move {
         let wire = Wire::open_with(&scene.target, place, Some(RECEIVE_BYTES)).await?;
         rooms.ask_to_join(&wire).await?;
-        wires.push(wire);
-    }
+        anyhow::Ok(wire)
+    });
+    let wires: Vec<Wire> = joined.buffer_unordered(16).try_collect().await?;
     let mut coming = others.heard.take_delays();
-    let (mut memory_most, mut gone_after) = (memory_before, Duration::ZERO);
-    while began.elapsed() < WINDOW || !since.is_empty() {
+    let (mut memory_most, mut gone_after) = (memory_before, None);
+    while began.elapsed() < WINDOW || gone_after.is_none() {
         memory_most = memory_most.max(scene.server.memory_mb("VmRSS")?);
-        // Those who came first go first.
-        let left = sockets(server)?.saturating_sub(sockets_before);
-        for came in since.drain(..since.len().saturating_sub(left)) {
-            gone_after = gone_after.max(came.elapsed());
+        if gone_after.is_none() && sockets(server)? <= sockets_before {
+            gone_after = Some(began.elapsed());
         }
         ensure!(began.elapsed() < GONE_TIMEOUT, "the server holds on to those that do not read");
         tokio::time::sleep(LOOK_EVERY).await;
@@ -105,11 +97,12 @@ async fn phase(
     drop(wires);
     others.check_whole()?;
     let mut delays = others.heard.take_delays();
+    delays.extend_from_slice(&coming);
     ensure!(!delays.is_empty(), "the others heard nothing");
     let count = float(u64::try_from(stalled.max(1))?);
     Ok(Phase {
         memory_mib_each: (memory_most - memory_before) * 1e6 / f64::from(1 << 20) / count,
-        gone_after,
+        gone_after: gone_after.unwrap_or_default(),
         coming_p99: percentile(&mut coming, 99),
         p99: percentile(&mut delays, 99),
     })
