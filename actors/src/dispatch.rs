@@ -144,7 +144,10 @@ impl Node {
         if !ApiKeySecret::is_meant(token) {
             return self.services.access_tokens.verify_access(token).map_err(|e| e.to_error());
         }
-        let found = self.known_keys.find(&self.root_reader, token).await;
+        if !ApiKeySecret::is_well_formed(token) {
+            return Err(AuthError::Invalid.to_error());
+        }
+        let found = self.root_reader.key_by_hash(ApiKeySecret::hash_of(token)).await;
         let key = found.map_err(internal)?.ok_or_else(|| AuthError::Invalid.to_error())?;
         let expires_at_ms = key.expires_at.unwrap_or(NEVER_MS);
         if expires_at_ms <= self.services.clock.now_ms() {
@@ -436,8 +439,7 @@ impl Node {
                 }))
             }
             Credential::Key(id) => {
-                let access = self.known_keys.access(reader, id, project_id).await;
-                let access = access.map_err(internal)?;
+                let access = reader.key_access(id, project_id).await.map_err(internal)?;
                 let Some(access) = access.filter(|access| !access.disabled) else {
                     return Ok(None);
                 };

@@ -23,7 +23,6 @@ use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::{Bodies, OpenFiles, Receivings, Uploads};
 use crate::git::Clones;
-use crate::known_keys::KnownKeys;
 use crate::logins::Logins;
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
@@ -76,8 +75,6 @@ pub struct Node {
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) logins: Arc<Logins>,
     pub(crate) rates: Arc<Rates>,
-    /// The API keys that were presented since the root database changed.
-    pub(crate) known_keys: Arc<KnownKeys>,
     /// Held by whoever has the catalogue know what administrators set.
     model_facts: Arc<tokio::sync::Mutex<()>>,
     /// The clones under way.
@@ -191,7 +188,6 @@ impl Node {
             logins: Arc::default(),
             connections,
             rates,
-            known_keys: Arc::default(),
             model_facts: Arc::default(),
             clones: Arc::default(),
             rotation,

@@ -49,7 +49,7 @@ use crate::permissions::ServerRules;
 use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
-use crate::{Services, Write, record};
+use crate::{Pace, Services, Write, record};
 use children::RunEnds;
 use heads::Heads;
 use joining::UnderWay;
@@ -183,6 +183,8 @@ pub struct Project {
     /// How often rooms were joined.
     joins: u64,
     under_way: UnderWay,
+    /// One turn of those that are under way in each round.
+    joining: Pace,
     /// How many messages were handed to sessions.
     handed_on: u64,
     /// Whether the mark of unfinished work was committed in this life.
@@ -322,6 +324,7 @@ impl Supervise for Project {
             head,
             joins: 0,
             under_way: UnderWay::default(),
+            joining: Pace::new(1),
             handed_on: 0,
             is_marked: Arc::clone(&self.is_marked),
             marking: None,

@@ -24,7 +24,7 @@ const STREAMING: usize = 60;
 /// not decide which one is the slowest of a hundred.
 const RATE: u32 = 100;
 /// How often it is measured.
-pub(crate) const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 5;
 const CROWD: usize = 200;
 /// How long everybody listens, with and without those that do not.
 const WINDOW: Duration = Duration::from_secs(15);

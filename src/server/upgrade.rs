@@ -17,11 +17,15 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::BytesMut;
 use futures_util::future::{LocalBoxFuture, poll_fn};
-use iris_actors::Node;
+use iris_actors::{Node, Pace};
 use tokio::io::AsyncWriteExt;
 use tokio_util::codec::Encoder;
 
 use crate::ws::Flusher;
+
+/// Upgrades that begin in each round of a thread's tasks: who is connected already does not wait for a crowd that
+/// comes.
+const UPGRADES_A_ROUND: usize = 1;
 
 /// A connection that HTTP has let go of.
 pub(crate) struct Taken {
@@ -90,8 +94,13 @@ where
         let (app, node) = (app.new_service(()), node.clone());
         async move {
             let (app, flusher) = (Rc::new(app.await?), Flusher::start(node));
+            let pace = Pace::new(UPGRADES_A_ROUND);
             Ok(fn_service(move |(request, framed): Upgrade| {
-                answer(Rc::clone(&app), request, framed, Arc::clone(&flusher))
+                let (app, flusher, pace) = (Rc::clone(&app), Arc::clone(&flusher), pace.clone());
+                async move {
+                    pace.step().await;
+                    answer(app, request, framed, flusher).await
+                }
             }))
         }
     })

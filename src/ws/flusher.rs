@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use super::outgoing::{Outgoing, WRITE_BYTES};
 
 /// Connections that are written to before others of the thread's tasks get their turn.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 8;
 /// Bytes for which a write to each reader is not too much: what comes meanwhile waits for the next one.
 const WORTH_A_WRITE: usize = WRITE_BYTES / 2;
 /// Readers for whom something is queued before others get theirs.
@@ -143,6 +143,10 @@ impl Flusher {
             outgoing.flush(scratch);
             if written % AT_ONCE == 0 {
                 yield_now().await;
+                // What is said to many goes before what waits for those who come or are slow.
+                if self.courier.count() > 0 {
+                    return;
+                }
             }
         }
     }

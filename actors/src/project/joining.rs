@@ -16,7 +16,6 @@ use iris_protocol::{
 };
 use iris_store::project::{ProjectReader, Replay};
 use iris_store::{StoreError, StoredEvent};
-use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::rooms::{Subscriber, Who, durable_frame};
@@ -28,8 +27,8 @@ pub(super) use under_way::UnderWay;
 /// How long the rooms of one request wait for room for their replays; the others have to be read anew.
 const REPLAYS_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Rooms that somebody joins before others get their turn: what is sent for these is one write.
-const ROOMS_AT_ONCE: usize = 16;
+/// Rooms that somebody joins in one turn, whatever others do: what is sent for these is one write.
+const ROOMS_AT_ONCE: usize = 32;
 
 /// Most sessions of which it is remembered that they are there.
 const JOINABLE_MAX: usize = 1024;
@@ -91,10 +90,11 @@ impl Handler<JoinRooms> for Project {
                     let (name, since) = asked.parts();
                     let (room, since, by) = (name.to_owned(), since.cloned(), Arc::clone(&by));
                     let replay_room = replay_room(Arc::clone(&by), since.is_some(), until);
+                    let pace = registry.joining.clone();
                     let replay_room = async move {
-                        // What happens meanwhile is told before somebody's next rooms are joined.
-                        if before > 0 && before.is_multiple_of(ROOMS_AT_ONCE) {
-                            yield_now().await;
+                        // However many come at once, what happens meanwhile is told between two turns.
+                        if before.is_multiple_of(ROOMS_AT_ONCE) {
+                            pace.step().await;
                         }
                         replay_room.await
                     };

@@ -34,7 +34,7 @@ use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Recovery,
 use crate::files::ProjectFiles;
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
-use crate::{ResumePolicy, Services, record};
+use crate::{Pace, ResumePolicy, Services, record};
 
 /// How long the root database is waited for when a project closes.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -346,6 +346,7 @@ impl OpenedProject {
                 head: self.head,
                 joins: 0,
                 under_way: UnderWay::default(),
+                joining: Pace::new(1),
                 handed_on: 0,
                 is_marked,
                 marking: None,

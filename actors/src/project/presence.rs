@@ -4,7 +4,6 @@
 mod people;
 mod typing;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -77,13 +76,13 @@ impl Project {
     /// A connection has joined a room: it counts from now on, and is told what it cannot know.
     pub(super) fn arrived(&mut self, room: &Room, join: &JoinRoom, ctx: &mut Context<Self>) {
         let newcomer = Newcomer {
-            connection_id: join.by.connection_id.clone(),
-            user_id: join.by.user_id.clone(),
-            username: join.by.username.clone(),
-            outbound: Arc::clone(&join.by.outbound),
+            connection_id: &join.by.connection_id,
+            user_id: &join.by.user_id,
+            username: &join.by.username,
+            outbound: &join.by.outbound,
         };
         let most = self.services.settings.presence.connections_max;
-        self.presences.people.connect(newcomer, most);
+        let is_new = self.presences.people.connect(&newcomer, most);
         let news = match room {
             Room::Project(_) if join.by.presence => {
                 Some(Event::PresenceSnapshot { users: self.presences.people.show() })
@@ -97,7 +96,9 @@ impl Project {
         if let Room::Session(id) = room {
             self.tell_queued(id, &join.by.connection_id);
         }
-        self.presence_changed(ctx);
+        if is_new {
+            self.presence_changed(ctx);
+        }
     }
 
     /// A connection may hear no room any more. `has_right` says whether it could come back to one.

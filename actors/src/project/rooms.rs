@@ -5,14 +5,14 @@
 //! and then exactly the pieces that follow it.
 
 mod audience;
+mod live;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use iris_protocol::{
-    ConnectionId, ErrorCode, Event, EventMeta, MessageId, PartId, ProjectId, Room, SessionId,
-    SnapshotKind,
+    ConnectionId, ErrorCode, Event, EventMeta, MessageId, PartId, ProjectId, Room, SnapshotKind,
 };
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
@@ -25,22 +25,7 @@ use crate::connection::{
 
 use audience::Audience;
 pub(super) use audience::{Subscriber, Who};
-
-/// A part that is being streamed.
-#[derive(Debug)]
-struct LivePart {
-    /// Of the part, shared by all frames that wait somewhere.
-    id: Arc<PartId>,
-    session_id: SessionId,
-    message_id: MessageId,
-    kind: SnapshotKind,
-    /// Of a call.
-    tool_name: Option<String>,
-    /// What was sent.
-    text: String,
-    /// The frame that says it all at once, until more is sent: many slow readers ask for the same one.
-    snapshot: Option<Bytes>,
-}
+use live::{Live, LivePart};
 
 /// The number of times that a part started over; retries will raise it.
 const GENERATION: u32 = 1;
@@ -51,14 +36,14 @@ pub(super) struct Rooms {
     project_id: ProjectId,
     /// No room is empty.
     audiences: HashMap<Room, Audience>,
-    live: HashMap<PartId, LivePart>,
+    live: Live,
     metrics: Arc<Metrics>,
 }
 
 impl Rooms {
     pub(super) fn new(project_id: ProjectId, metrics: &Arc<Metrics>) -> Self {
         let metrics = Arc::clone(metrics);
-        Self { project_id, audiences: HashMap::new(), live: HashMap::new(), metrics }
+        Self { project_id, audiences: HashMap::new(), live: Live::default(), metrics }
     }
 
     /// Forgets subscribers whose connections have ended; says whether anybody is left.
@@ -69,12 +54,12 @@ impl Rooms {
 
     /// How much is held in memory, for operators.
     pub(super) fn counts(&self) -> Value {
-        let live_bytes: usize = self.live.values().map(|part| part.text.len()).sum();
+        let (parts, bytes) = self.live.counts();
         json!({
             "joined": self.audiences.len(),
             "subscribers": self.audiences.values().map(|all| all.all().len()).sum::<usize>(),
-            "streamingParts": self.live.len(),
-            "streamingBytes": live_bytes,
+            "streamingParts": parts,
+            "streamingBytes": bytes,
         })
     }
 
@@ -167,7 +152,7 @@ impl Rooms {
             subscriber.outbound.close(CloseReason::back_after(1011, BACK_AFTER_FAILURE));
         }
         self.audiences.clear();
-        self.live.clear();
+        self.live = Live::default();
     }
 
     fn retain(&mut self, keep: impl Fn(&Subscriber) -> bool) {
@@ -234,23 +219,8 @@ impl Rooms {
 
     /// Sends a piece of streaming text, and keeps it for those who join later.
     pub(super) fn stream(&mut self, piece: Stream) {
-        let known = self.live.get(&piece.part_id).map_or(0, |part| part.text.len() as u64);
-        if known != piece.offset {
-            // The rest of a part whose beginning went down with an earlier life of the registry.
-            return;
-        }
-        let part = self.live.entry(piece.part_id.clone()).or_insert_with(|| LivePart {
-            id: Arc::new(piece.part_id.clone()),
-            session_id: piece.session_id.clone(),
-            message_id: piece.message_id.clone(),
-            kind: piece.kind,
-            tool_name: piece.tool_name.clone(),
-            text: String::new(),
-            snapshot: None,
-        });
-        part.text.push_str(&piece.text);
-        part.snapshot = None;
-        let (sent, room) = (Arc::clone(&part.id), Room::Session(part.session_id.clone()));
+        let Some(sent) = self.live.take(&piece) else { return };
+        let room = Room::Session(piece.session_id.clone());
         if !self.is_joined(&room) {
             return;
         }
@@ -287,11 +257,9 @@ impl Rooms {
 
     /// Forgets the parts of a message, which ended without completing them.
     pub(super) fn drop_parts(&mut self, message_id: &MessageId) {
-        let gone = self.live.iter().filter(|(_, part)| part.message_id == *message_id);
-        for part_id in gone.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            let Some(part) = self.live.remove(&part_id) else { continue };
-            let room = Room::Session(part.session_id.clone());
-            let LivePart { session_id, message_id, .. } = part;
+        for LivePart { id, session_id, message_id, .. } in self.live.remove_of(message_id) {
+            let room = Room::Session(session_id.clone());
+            let part_id = Arc::unwrap_or_clone(id);
             let event = Event::MessagePartRemoved { session_id, message_id, part_id };
             if let Some(frame) = self.ephemeral(&room, &event) {
                 let frame = Arc::new(OutFrame::Text(frame));
@@ -320,8 +288,7 @@ impl Rooms {
 
     fn snapshots(&mut self, room: &Room) -> Vec<Bytes> {
         let Room::Session(session_id) = room else { return Vec::new() };
-        let parts = self.live.values().filter(|part| part.session_id == *session_id);
-        let parts: Vec<_> = parts.map(|part| Arc::clone(&part.id)).collect();
+        let parts = self.live.of_session(session_id);
         parts.iter().filter_map(|part_id| self.snapshot(part_id)).collect()
     }
 
@@ -331,7 +298,6 @@ impl Rooms {
         if let Some(frame) = &part.snapshot {
             return Some(frame.clone());
         }
-        let text = part.text.clone();
         let event = Event::MessagePartSnapshot {
             session_id: part.session_id.clone(),
             message_id: part.message_id.clone(),
@@ -339,10 +305,11 @@ impl Rooms {
             kind: part.kind,
             tool_name: part.tool_name.clone(),
             r#gen: GENERATION,
-            length: text.len() as u64,
-            text,
+            length: part.length,
+            text: String::new(),
         };
         let frame = self.ephemeral(&Room::Session(part.session_id.clone()), &event)?;
+        let frame = Bytes::from(part.fill(str::from_utf8(&frame).ok()?)?);
         self.live.get_mut(part_id)?.snapshot = Some(frame.clone());
         Some(frame)
     }

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The text was not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,20 +20,37 @@ pub struct InvalidId {
 
 /// Number of hex digits after the prefix: 128 bits.
 const BODY_LEN: usize = 32;
+/// Of a whole id. It is kept in place: ids are cloned with everything that is said about anything.
+const ID_LEN: usize = 3 + 1 + BODY_LEN;
 
-fn body_is_valid(text: &str, prefix: &str) -> bool {
-    let Some(body) = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')) else {
-        return false;
-    };
-    body.len() == BODY_LEN && body.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+/// The text as an id, if it is one of this kind.
+fn checked(text: &str, prefix: &'static str) -> Result<[u8; ID_LEN], InvalidId> {
+    let body = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
+    let is_hex = |body: &str| body.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let id = body.filter(|body| is_hex(body)).and_then(|_| text.as_bytes().try_into().ok());
+    id.ok_or(InvalidId { prefix })
+}
+
+/// Reads an id where it stands, without a copy of the text.
+struct IdVisitor<Id>(PhantomData<Id>);
+
+impl<Id: FromStr<Err = InvalidId>> Visitor<'_> for IdVisitor<Id> {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 macro_rules! id_types {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; ID_LEN]);
 
         impl $name {
             /// The prefix of this kind of id, without the underscore.
@@ -38,12 +58,17 @@ macro_rules! id_types {
 
             /// Builds the id from 128 bits, usually a UUID version 7 so that ids sort by time.
             pub fn from_bits(bits: u128) -> Self {
-                Self(format!("{}_{bits:032x}", $prefix))
+                const { assert!($prefix.len() + 1 + BODY_LEN == ID_LEN) };
+                let mut id = [0; ID_LEN];
+                let written = write!(id.as_mut_slice(), "{}_{bits:032x}", $prefix);
+                debug_assert!(written.is_ok(), "an id has its length");
+                Self(id)
             }
 
             /// The id as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                // It is ASCII.
+                str::from_utf8(&self.0).unwrap_or_default()
             }
         }
 
@@ -51,33 +76,37 @@ macro_rules! id_types {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                Self::try_from(text.to_owned())
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                if body_is_valid(&text, $prefix) { Ok(Self(text)) } else { Err(InvalidId { prefix: $prefix }) }
+                checked(text, $prefix).map(Self)
             }
         }
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(IdVisitor(PhantomData))
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 

@@ -18,6 +18,7 @@ mod imports;
 mod intents;
 mod invitations;
 mod keys;
+mod known;
 mod logins;
 mod members;
 mod model_facts;

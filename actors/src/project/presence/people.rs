@@ -24,11 +24,11 @@ pub(super) struct Doing {
 
 /// A connection that hears a room of the project.
 #[derive(Debug)]
-pub(super) struct Newcomer {
-    pub(super) connection_id: ConnectionId,
-    pub(super) user_id: UserId,
-    pub(super) username: String,
-    pub(super) outbound: Arc<Outbound>,
+pub(super) struct Newcomer<'a> {
+    pub(super) connection_id: &'a ConnectionId,
+    pub(super) user_id: &'a UserId,
+    pub(super) username: &'a str,
+    pub(super) outbound: &'a Arc<Outbound>,
 }
 
 #[derive(Debug)]
@@ -98,18 +98,18 @@ impl People {
 
     /// Counts a connection, unless `most` connections or users are counted already, or
     /// [`CONNECTIONS_OF_USER_MAX`] of its user: nobody takes the place of all others. One that is the
-    /// first of a user who was gone for a moment goes on where that one was.
-    pub(super) fn connect(&mut self, newcomer: Newcomer, most: usize) {
-        let Newcomer { connection_id, user_id, username, outbound } = newcomer;
-        let own = self.users.get(&user_id).map(|user| user.connections.len());
-        if self.is_counted(&connection_id)
+    /// first of a user who was gone for a moment goes on where that one was. Says whether it is counted only now.
+    pub(super) fn connect(&mut self, newcomer: &Newcomer<'_>, most: usize) -> bool {
+        let Newcomer { connection_id, user_id, username, outbound } = *newcomer;
+        let own = self.users.get(user_id).map(|user| user.connections.len());
+        if self.is_counted(connection_id)
             || self.connections.len() >= most
             || own.map_or(self.users.len() >= most, |own| own >= CONNECTIONS_OF_USER_MAX)
         {
-            return;
+            return false;
         }
         let user = self.users.entry(user_id.clone()).or_insert_with(|| User {
-            username,
+            username: username.to_owned(),
             connections: Vec::new(),
             doing: Doing::default(),
             stay: Stay::Here,
@@ -126,9 +126,11 @@ impl People {
         } else {
             (Doing::default(), 0)
         };
-        user.connections.push(Connected { id: connection_id.clone(), outbound, doing, update });
-        self.connections.insert(connection_id, user_id.clone());
-        self.changed.insert(user_id);
+        let (id, outbound) = (connection_id.clone(), Arc::clone(outbound));
+        user.connections.push(Connected { id, outbound, doing, update });
+        self.connections.insert(connection_id.clone(), user_id.clone());
+        self.changed.insert(user_id.clone());
+        true
     }
 
     /// Counts a connection no more. Answers its user when it was their last one: they are there until
@@ -311,12 +313,12 @@ mod tests {
     fn connect(people: &mut People, connection_bits: u128, user_bits: u128) -> Arc<Outbound> {
         let outbound = Arc::<Outbound>::default();
         let newcomer = Newcomer {
-            connection_id: connection(connection_bits),
-            user_id: user(user_bits),
-            username: format!("user {user_bits}"),
-            outbound: Arc::clone(&outbound),
+            connection_id: &connection(connection_bits),
+            user_id: &user(user_bits),
+            username: &format!("user {user_bits}"),
+            outbound: &outbound,
         };
-        people.connect(newcomer, PRESENCE_CONNECTIONS_MAX);
+        people.connect(&newcomer, PRESENCE_CONNECTIONS_MAX);
         outbound
     }
 

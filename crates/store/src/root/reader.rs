@@ -1,5 +1,6 @@
 //! The queries of the root database, off the caller's thread.
 
+use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
@@ -8,6 +9,7 @@ use iris_protocol::{
     ProviderCredential, Role, SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets,
     UserId, UserPage,
 };
+use rusqlite::Connection;
 use serde_json::{Map, Value};
 
 use super::RootDatabase;
@@ -16,6 +18,7 @@ use super::backups::{self, BackupState, StoredBackup};
 use super::git::{self, StoredGit};
 use super::git_work::{self, GitWork};
 use super::intents::{self, Leftover};
+use super::known::{Kind, Known};
 use super::model_facts::StoredFacts;
 use super::outbox::{self, OutboxEntry};
 use super::permissions;
@@ -46,15 +49,23 @@ pub struct RunFacts {
 /// Reads the root database. Cheap to clone.
 ///
 /// Each query sees one state of the database and waits for its turn among all readers of the process.
-/// Clones read what [`RootReader::follow`] was last told to read.
+/// Clones read what [`RootReader::follow`] was last told to read. What every request asks for is known once it
+/// was read, until anything is written (docs/decisions/0021).
 #[derive(Debug, Clone)]
 pub struct RootReader {
     reader: Arc<RwLock<Reader>>,
+    known: Arc<Known>,
 }
 
 impl RootReader {
     pub(super) fn new(reader: Reader) -> Self {
-        Self { reader: Arc::new(RwLock::new(reader)) }
+        Self { reader: Arc::new(RwLock::new(reader)), known: Arc::default() }
+    }
+
+    /// The same, of which nothing is known yet: its next answers come from the database.
+    #[must_use]
+    pub fn unknowing(&self) -> Self {
+        Self { reader: Arc::clone(&self.reader), known: Arc::default() }
     }
 
     /// Reads `database` from now on, with all clones of this: for whoever opened it again.
@@ -68,7 +79,7 @@ impl RootReader {
         self.current().state()
     }
 
-    fn current(&self) -> Reader {
+    pub(super) fn current(&self) -> Reader {
         self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -85,8 +96,20 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        let id = id.clone();
-        self.current().read(move |conn| queries::user(conn, &id)).await
+        self.look_up(|known| &mut known.users, id.clone(), queries::user).await
+    }
+
+    async fn look_up<K, V>(
+        &self,
+        kind: Kind<K, V>,
+        key: K,
+        query: impl FnOnce(&Connection, &K) -> Result<Option<V>, StoreError> + Send + 'static,
+    ) -> Result<Option<V>, StoreError>
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        self.known.look_up(&self.current(), kind, key, query).await
     }
 
     /// The user with an email address, in any case, and what a login needs to know of them.
@@ -247,7 +270,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn key_by_hash(&self, hash: TokenHash) -> Result<Option<FoundKey>, StoreError> {
-        self.current().read(move |conn| keys::by_hash(conn, &hash)).await
+        self.look_up(|known| &mut known.keys, hash, keys::by_hash).await
     }
 
     /// All that decides over a request with an API key, in one query; `None` once it is revoked.
@@ -259,8 +282,11 @@ impl RootReader {
         id: &KeyId,
         project_id: Option<&ProjectId>,
     ) -> Result<Option<KeyAccess>, StoreError> {
-        let (id, project_id) = (id.clone(), project_id.cloned());
-        self.current().read(move |conn| keys::access(conn, &id, project_id.as_ref())).await
+        let key = (id.clone(), project_id.cloned());
+        let query = |conn: &_, (id, project_id): &(_, Option<_>)| {
+            keys::access(conn, id, project_id.as_ref())
+        };
+        self.look_up(|known| &mut known.key_access, key, query).await
     }
 
     /// Whose password the secret of a link sets at `at`; none when it is not good, or not any more.
@@ -338,13 +364,11 @@ impl RootReader {
         auth_session_id: &AuthSessionId,
         project_id: Option<&ProjectId>,
     ) -> Result<Option<Access>, StoreError> {
-        let (user_id, auth_session_id) = (user_id.clone(), auth_session_id.clone());
-        let project_id = project_id.cloned();
-        self.current()
-            .read(move |conn| {
-                queries::access(conn, &user_id, &auth_session_id, project_id.as_ref())
-            })
-            .await
+        let key = (user_id.clone(), auth_session_id.clone(), project_id.cloned());
+        let query = |conn: &_, (user_id, login, project_id): &(_, _, Option<_>)| {
+            queries::access(conn, user_id, login, project_id.as_ref())
+        };
+        self.look_up(|known| &mut known.access, key, query).await
     }
 
     /// The role of a user in a project; none for one who is no member of it or whose account is
@@ -357,8 +381,9 @@ impl RootReader {
         user_id: &UserId,
         project_id: &ProjectId,
     ) -> Result<Option<Role>, StoreError> {
-        let (user_id, project_id) = (user_id.clone(), project_id.clone());
-        self.current().read(move |conn| queries::role(conn, &user_id, &project_id)).await
+        let key = (user_id.clone(), project_id.clone());
+        let query = |conn: &_, (user_id, project_id): &_| queries::role(conn, user_id, project_id);
+        self.look_up(|known| &mut known.roles, key, query).await
     }
 
     /// What decides whether a run of a user may ask a model, and with which key, in one query: each has its
@@ -372,17 +397,18 @@ impl RootReader {
         project_id: &ProjectId,
         provider_id: &str,
     ) -> Result<RunFacts, StoreError> {
-        let (user_id, project_id) = (user_id.clone(), project_id.clone());
-        let provider_id = provider_id.to_owned();
-        let read = move |conn: &_| {
-            Ok(RunFacts {
-                role: queries::role(conn, &user_id, &project_id)?,
-                settings: queries::project_settings(conn, &project_id)?,
-                budgets: user_budgets::of_user(conn, &user_id)?,
-                credential: credentials::nearest(conn, &provider_id, user_id, project_id)?,
-            })
+        let key = (user_id.clone(), project_id.clone(), provider_id.to_owned());
+        let query = |conn: &_, (user_id, project_id, provider_id): &(UserId, ProjectId, String)| {
+            let (user, project) = (user_id.clone(), project_id.clone());
+            Ok(Some(RunFacts {
+                role: queries::role(conn, user_id, project_id)?,
+                settings: queries::project_settings(conn, project_id)?,
+                budgets: user_budgets::of_user(conn, user_id)?,
+                credential: credentials::nearest(conn, provider_id, user, project)?,
+            }))
         };
-        self.current().read(read).await
+        let facts = self.look_up(|known| &mut known.run_facts, key, query).await?;
+        facts.ok_or_else(|| StoreError::internal("a run has no facts"))
     }
 
     /// The permission rules of the server, in the order in which they count.

@@ -1,6 +1,7 @@
 //! Rows of the root database as the types of the wire.
 
 use std::error::Error;
+use std::str::FromStr;
 
 use iris_protocol::{CloneState, Member, Project, ProjectGit, ProjectType, Role, User};
 use rusqlite::Row;
@@ -87,11 +88,10 @@ pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
 /// Reads any kind of id.
 pub(crate) fn id<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
 where
-    T: TryFrom<String>,
-    T::Error: Error + Send + Sync + 'static,
+    T: FromStr<Err: Error + Send + Sync + 'static>,
 {
-    let text: String = row.get(index)?;
-    text.try_into().map_err(|error| unreadable(index, error))
+    let text = row.get_ref(index)?.as_str().map_err(|error| unreadable(index, error))?;
+    text.parse().map_err(|error| unreadable(index, error))
 }
 
 pub(crate) fn role(row: &Row<'_>, index: usize) -> rusqlite::Result<Role> {
