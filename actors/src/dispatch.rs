@@ -261,7 +261,7 @@ impl Node {
             (ask.claims.clone(), ask.project_id.clone(), payload, peer)
         });
         let is_admitted = Cell::new(false);
-        let outcome = self.admit_and_run(operation, ask, &is_admitted).await;
+        let outcome = Box::pin(self.admit_and_run(operation, ask, &is_admitted)).await;
         // What such an operation comes to once it was let in, it records by itself.
         let is_recorded = is_admitted.get() && audit::manner(operation) == audit::Manner::Around;
         if let (Err(error), Some((Some(claims), project_id, payload, peer)), false) =

@@ -117,7 +117,7 @@ impl Node {
         if !projects.is_empty() {
             detached(async move {
                 for id in projects {
-                    let settled = node.guarded("git", settle_project(&node, &id)).await;
+                    let settled = node.guarded("git", Box::pin(settle_project(&node, &id))).await;
                     if let Ok(Err(error)) = settled {
                         tracing::warn!(project.id = %id, %error, "what git left is looked at later");
                     }
