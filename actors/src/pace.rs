@@ -42,8 +42,58 @@ impl Pace {
             detached(async move {
                 yield_now().await;
                 steps.is_waited_for.store(false, Ordering::Release);
-                steps.left.add_permits(steps.a_round - steps.left.available_permits());
+                let unused = steps.left.available_permits();
+                steps.left.add_permits(steps.a_round.saturating_sub(unused));
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Has steps taken one after the other by so many at once; what happened, rounds in between.
+    async fn taken(pace: &Pace, by: usize) -> Vec<&'static str> {
+        let happened = Rc::<RefCell<Vec<&str>>>::default();
+        let steps = (0..by).map(|_| {
+            let (pace, happened) = (pace.clone(), Rc::clone(&happened));
+            detached(async move {
+                pace.step().await;
+                happened.borrow_mut().push("step");
+            })
+        });
+        let steps: Vec<_> = steps.collect();
+        while happened.borrow().iter().filter(|what| **what == "step").count() < by {
+            yield_now().await;
+            happened.borrow_mut().push("others");
+        }
+        for step in steps {
+            step.await.unwrap();
+        }
+        happened.take()
+    }
+
+    #[actix_rt::test]
+    async fn others_have_their_turn_between_the_steps_of_a_crowd() {
+        let happened = taken(&Pace::new(2), 9).await;
+        for steps in happened.split(|what| *what == "others") {
+            assert!(steps.len() <= 2, "{happened:?}");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn who_gives_up_takes_no_turn() {
+        let pace = Pace::new(1);
+        pace.step().await;
+        let waiting: Vec<_> = (0..3).map(|_| Box::pin(pace.step())).collect();
+        for mut step in waiting {
+            assert!(futures_util::poll!(&mut step).is_pending());
+            drop(step);
+        }
+        assert_eq!(taken(&pace, 3).await.iter().filter(|what| **what == "step").count(), 3);
     }
 }

@@ -143,10 +143,6 @@ impl Flusher {
             outgoing.flush(scratch);
             if written % AT_ONCE == 0 {
                 yield_now().await;
-                // What is said to many goes before what waits for those who come or are slow.
-                if self.courier.count() > 0 {
-                    return;
-                }
             }
         }
     }
