@@ -6,7 +6,7 @@ import { createInterface } from "node:readline/promises";
 import { Client } from "./client.js";
 import { nodeSocket } from "./node.js";
 import type { AuthGrant } from "./rest.js";
-import { post } from "./rest.js";
+import { request } from "./rest.js";
 
 const [email, content, url = "http://127.0.0.1:4747"] = process.argv.slice(2);
 const password = process.env.IRIS_PASSWORD;
@@ -14,13 +14,15 @@ if (!email || !content || !password) {
   throw new Error("usage: IRIS_PASSWORD=... npm run chat -- EMAIL TEXT [URL]");
 }
 
-let grant: AuthGrant = await post(url, "/v1/auth/login", { email, password });
+const login = { path: {}, query: {}, body: { email, password } };
+let grant: AuthGrant = (await request(url, "POST /v1/auth/login", login)).data;
 const client = new Client({
   url,
   token: grant.accessToken,
   socket: nodeSocket,
   refresh: async () => {
-    grant = await post(url, "/v1/auth/refresh", { refreshToken: grant.refreshToken });
+    const body = { refreshToken: grant.refreshToken };
+    grant = (await request(url, "POST /v1/auth/refresh", { path: {}, query: {}, body })).data;
     return grant.accessToken;
   },
   onStatus: (status) => {

@@ -5,6 +5,7 @@ import { WebSocket } from "ws";
 import { CallError, Client, type Options, type Status } from "../src/client.js";
 import { nodeSocket } from "../src/node.js";
 import type { Text } from "../src/parts.js";
+import { request } from "../src/rest.js";
 import { browserSocket } from "../src/socket.js";
 import type { EventFrame, EventPayloads, Position } from "../src/protocol.js";
 import { Iris, Wire } from "./server.js";
@@ -147,6 +148,21 @@ test("a conversation with an approval", LIMIT, async () => {
   const { payload } = await talk.client.call("file.read", { path: "a.txt" }, talk.here);
   assert.equal(payload.content, "1");
   await talk.assertWhole();
+});
+
+test("what was said is read over REST, page by page", LIMIT, async () => {
+  const talk = await Talk.begin();
+  await talk.ended(await talk.send("say one"));
+  const route = "GET /v1/projects/{projectId}/sessions/{sessionId}/messages";
+  const path = { projectId: talk.projectId, sessionId: talk.sessionId };
+  const newest = await request(iris.url, route, { path, query: { limit: 1 }, body: undefined }, token);
+  assert.deepEqual(newest.data.map(({ role }) => role), ["assistant"]);
+  assert.ok(newest.meta.nextCursor, "there is a page before");
+  const query = { before: newest.meta.nextCursor };
+  const first = await request(iris.url, route, { path, query, body: undefined }, token);
+  assert.deepEqual(first.data.map(({ role }) => role), ["user"]);
+  const refused = request(iris.url, route, { path, query: {}, body: undefined });
+  await assert.rejects(refused, /./, "nobody reads it without a token");
 });
 
 test("what the server refuses is an error", LIMIT, async () => {

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 
-import { type AuthGrant, post } from "../src/rest.js";
+import { type AuthGrant, request } from "../src/rest.js";
 
 const IRIS = resolve(process.env.IRIS ?? "../../target/debug/iris");
 const SETUP_TOKEN = "a token for the first user";
@@ -51,9 +51,10 @@ export class Iris {
   }
 
   /** The first user. */
-  setUp(): Promise<AuthGrant> {
+  async setUp(): Promise<AuthGrant> {
     const account = { email: "ann@example.com", username: "ann", password: "a long password" };
-    return post(this.url, "/v1/auth/setup", { token: SETUP_TOKEN, ...account });
+    const body = { token: SETUP_TOKEN, ...account };
+    return (await request(this.url, "POST /v1/auth/setup", { path: {}, query: {}, body })).data;
   }
 
   /** Ends it as `kill -9` does. */
