@@ -16,6 +16,8 @@ use super::outgoing::{Outgoing, WRITE_BYTES};
 
 /// Connections that are written to before others of the thread's tasks get their turn.
 const AT_ONCE: usize = 8;
+/// Of the connections that are written to alone, one of so many parts is, at least, between two deliveries to many.
+const PARTS: usize = 4;
 /// Bytes for which a write to each reader is not too much: what comes meanwhile waits for the next one.
 const WORTH_A_WRITE: usize = WRITE_BYTES / 2;
 /// Readers for whom something is queued before others get theirs.
@@ -143,6 +145,10 @@ impl Flusher {
             outgoing.flush(scratch);
             if written % AT_ONCE == 0 {
                 yield_now().await;
+                // What is said to many does not wait for all who are written to alone.
+                if written * PARTS >= count && self.courier.count() > 0 {
+                    return;
+                }
             }
         }
     }

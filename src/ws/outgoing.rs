@@ -23,8 +23,6 @@ use super::flusher::{Flusher, Scratch};
 
 /// Bytes that one write joins from the queue, as long as there are frames.
 pub(super) const WRITE_BYTES: usize = 32 * 1024;
-/// Writes to one connection before others get their turn.
-const WRITES_MAX: usize = 4;
 /// Of the head of a frame that is not masked.
 const HEAD_BYTES_MAX: usize = 10;
 /// Of what a client sent and nobody reads any more, read all the same when its connection ends: else
@@ -146,10 +144,9 @@ impl Outgoing {
         let Some(Open { stream, rest }) = open.as_mut() else { return Ok(Turn::Waits) };
         let sent = send(stream, rest, &mut cx)?;
         rest.advance(sent);
-        for _ in 0..WRITES_MAX {
-            if !rest.is_empty() {
-                return Ok(Turn::Waits);
-            }
+        // What is more than a write comes when others have had theirs.
+        let mut written = 0;
+        while rest.is_empty() && written < WRITE_BYTES {
             match self.outbound.poll_some(WRITE_BYTES, &cx, &mut scratch.frames) {
                 Poll::Ready(true) => scratch.encode(),
                 Poll::Ready(false) => return Ok(Turn::Done),
@@ -158,6 +155,7 @@ impl Outgoing {
             let sent = send(stream, &scratch.bytes, &mut cx)?;
             scratch.bytes.advance(sent);
             *rest = Bytes::copy_from_slice(&scratch.bytes);
+            written += sent;
         }
         Ok(if rest.is_empty() { Turn::Over } else { Turn::Waits })
     }
