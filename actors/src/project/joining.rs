@@ -27,7 +27,7 @@ pub(super) use under_way::UnderWay;
 /// How long the rooms of one request wait for room for their replays; the others have to be read anew.
 const REPLAYS_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Rooms that somebody joins in one step: what is sent for these is one write.
+/// Rooms that somebody joins in one turn, whatever others do: what is sent for these is one write.
 const ROOMS_AT_ONCE: usize = 32;
 
 /// Most sessions of which it is remembered that they are there.
@@ -92,7 +92,7 @@ impl Handler<JoinRooms> for Project {
                     let replay_room = replay_room(Arc::clone(&by), since.is_some(), until);
                     let pace = registry.joining.clone();
                     let replay_room = async move {
-                        // However many come at once, what happens meanwhile is told between two steps.
+                        // However many come at once, what happens meanwhile is told between two turns.
                         if before.is_multiple_of(ROOMS_AT_ONCE) {
                             pace.step().await;
                         }
