@@ -1,51 +1,36 @@
 //! Fairness inside a thread: work that many ask for at once is done little by little, with a turn for everybody
-//! else of the thread in between.
+//! else of the thread in between (docs/decisions/0024).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 use crate::supervision::detached;
 
-/// Lets so many steps of one kind of work happen in one round of a thread's tasks; the others wait for the next
-/// rounds in the order in which they came. A clone is the same pace.
+/// Lets one step of one kind of work happen in each round of a thread's tasks; the others wait for the next rounds
+/// in the order in which they came. A clone is the same pace.
 #[derive(Debug, Clone)]
-pub struct Pace(Arc<Steps>);
+pub struct Pace(Arc<Semaphore>);
 
-#[derive(Debug)]
-struct Steps {
-    left: Semaphore,
-    a_round: usize,
-    /// Whether the next round is waited for.
-    is_waited_for: AtomicBool,
+impl Default for Pace {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
 }
 
 impl Pace {
-    /// One of `a_round` steps, which is at least one, in each round.
-    pub fn new(a_round: usize) -> Self {
-        let left = Semaphore::new(a_round);
-        Self(Arc::new(Steps { left, a_round, is_waited_for: AtomicBool::new(false) }))
-    }
-
     /// Waits for the turn of the next step, on the thread whose pace this is. One that is given up while it
     /// waits takes no turn.
     pub async fn step(&self) {
-        let steps = &self.0;
         // Nobody closes it.
-        if let Ok(step) = steps.left.acquire().await {
-            step.forget();
-        }
-        if !steps.is_waited_for.swap(true, Ordering::AcqRel) {
-            let steps = Arc::clone(steps);
-            detached(async move {
-                yield_now().await;
-                steps.is_waited_for.store(false, Ordering::Release);
-                let unused = steps.left.available_permits();
-                steps.left.add_permits(steps.a_round.saturating_sub(unused));
-            });
-        }
+        let Ok(turn) = self.0.acquire().await else { return };
+        turn.forget();
+        let turns = Arc::clone(&self.0);
+        detached(async move {
+            yield_now().await;
+            turns.add_permits(1);
+        });
     }
 }
 
@@ -79,15 +64,15 @@ mod tests {
 
     #[actix_rt::test]
     async fn others_have_their_turn_between_the_steps_of_a_crowd() {
-        let happened = taken(&Pace::new(2), 9).await;
+        let happened = taken(&Pace::default(), 9).await;
         for steps in happened.split(|what| *what == "others") {
-            assert!(steps.len() <= 2, "{happened:?}");
+            assert!(steps.len() <= 1, "{happened:?}");
         }
     }
 
     #[actix_rt::test]
     async fn who_gives_up_takes_no_turn() {
-        let pace = Pace::new(1);
+        let pace = Pace::default();
         pace.step().await;
         let waiting: Vec<_> = (0..3).map(|_| Box::pin(pace.step())).collect();
         for mut step in waiting {

@@ -183,7 +183,7 @@ pub struct Project {
     /// How often rooms were joined.
     joins: u64,
     under_way: UnderWay,
-    /// One turn of those that are under way in each round.
+    /// Of those that are under way.
     joining: Pace,
     /// How many messages were handed to sessions.
     handed_on: u64,
@@ -324,7 +324,7 @@ impl Supervise for Project {
             head,
             joins: 0,
             under_way: UnderWay::default(),
-            joining: Pace::new(1),
+            joining: Pace::default(),
             handed_on: 0,
             is_marked: Arc::clone(&self.is_marked),
             marking: None,

@@ -23,10 +23,6 @@ use tokio_util::codec::Encoder;
 
 use crate::ws::Flusher;
 
-/// Upgrades that begin in each round of a thread's tasks: who is connected already does not wait for a crowd that
-/// comes.
-const UPGRADES_A_ROUND: usize = 1;
-
 /// A connection that HTTP has let go of.
 pub(crate) struct Taken {
     /// The socket, which nothing else reads or writes any more.
@@ -94,10 +90,11 @@ where
         let (app, node) = (app.new_service(()), node.clone());
         async move {
             let (app, flusher) = (Rc::new(app.await?), Flusher::start(node));
-            let pace = Pace::new(UPGRADES_A_ROUND);
+            let pace = Pace::default();
             Ok(fn_service(move |(request, framed): Upgrade| {
                 let (app, flusher, pace) = (Rc::clone(&app), Arc::clone(&flusher), pace.clone());
                 async move {
+                    // Who is connected already does not wait for a crowd that comes.
                     pace.step().await;
                     answer(app, request, framed, flusher).await
                 }

@@ -346,7 +346,7 @@ impl OpenedProject {
                 head: self.head,
                 joins: 0,
                 under_way: UnderWay::default(),
-                joining: Pace::new(1),
+                joining: Pace::default(),
                 handed_on: 0,
                 is_marked,
                 marking: None,

@@ -6,6 +6,7 @@
 //! be missed for not being told.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 
 use iris_protocol::{AuthSessionId, KeyId, ProjectId, Role, User, UserId};
@@ -19,7 +20,7 @@ use crate::{Reader, State, StoreError};
 const KNOWN_MAX: usize = 10_000;
 
 /// What was read of one state of the database. Of what is not there nothing is kept.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Answers {
     /// What the rest was read of, or of a later one.
     state: Option<State>,
@@ -34,11 +35,18 @@ pub(super) struct Answers {
 }
 
 /// The answers that a question is among.
-pub(super) type Kind<K, V> = fn(&mut Answers) -> &mut HashMap<K, V>;
+type Kind<K, V> = fn(&mut Answers) -> &mut HashMap<K, V>;
 
 /// Known answers, for all who read one database.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Known(Mutex<Answers>);
+
+// Nobody finds people and sealed keys in a log.
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").finish_non_exhaustive()
+    }
+}
 
 impl Known {
     /// What is known, or else what `query` finds in the database.

@@ -1,6 +1,5 @@
 //! The queries of the root database, off the caller's thread.
 
-use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
@@ -9,7 +8,6 @@ use iris_protocol::{
     ProviderCredential, Role, SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets,
     UserId, UserPage,
 };
-use rusqlite::Connection;
 use serde_json::{Map, Value};
 
 use super::RootDatabase;
@@ -18,7 +16,7 @@ use super::backups::{self, BackupState, StoredBackup};
 use super::git::{self, StoredGit};
 use super::git_work::{self, GitWork};
 use super::intents::{self, Leftover};
-use super::known::{Kind, Known};
+use super::known::Known;
 use super::model_facts::StoredFacts;
 use super::outbox::{self, OutboxEntry};
 use super::permissions;
@@ -96,20 +94,9 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        self.look_up(|known| &mut known.users, id.clone(), queries::user).await
-    }
-
-    async fn look_up<K, V>(
-        &self,
-        kind: Kind<K, V>,
-        key: K,
-        query: impl FnOnce(&Connection, &K) -> Result<Option<V>, StoreError> + Send + 'static,
-    ) -> Result<Option<V>, StoreError>
-    where
-        K: Clone + Eq + Hash + Send + 'static,
-        V: Clone + Send + 'static,
-    {
-        self.known.look_up(&self.current(), kind, key, query).await
+        self.known
+            .look_up(&self.current(), |known| &mut known.users, id.clone(), queries::user)
+            .await
     }
 
     /// The user with an email address, in any case, and what a login needs to know of them.
@@ -270,7 +257,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn key_by_hash(&self, hash: TokenHash) -> Result<Option<FoundKey>, StoreError> {
-        self.look_up(|known| &mut known.keys, hash, keys::by_hash).await
+        self.known.look_up(&self.current(), |known| &mut known.keys, hash, keys::by_hash).await
     }
 
     /// All that decides over a request with an API key, in one query; `None` once it is revoked.
@@ -286,7 +273,7 @@ impl RootReader {
         let query = |conn: &_, (id, project_id): &(_, Option<_>)| {
             keys::access(conn, id, project_id.as_ref())
         };
-        self.look_up(|known| &mut known.key_access, key, query).await
+        self.known.look_up(&self.current(), |known| &mut known.key_access, key, query).await
     }
 
     /// Whose password the secret of a link sets at `at`; none when it is not good, or not any more.
@@ -368,7 +355,7 @@ impl RootReader {
         let query = |conn: &_, (user_id, login, project_id): &(_, _, Option<_>)| {
             queries::access(conn, user_id, login, project_id.as_ref())
         };
-        self.look_up(|known| &mut known.access, key, query).await
+        self.known.look_up(&self.current(), |known| &mut known.access, key, query).await
     }
 
     /// The role of a user in a project; none for one who is no member of it or whose account is
@@ -383,7 +370,7 @@ impl RootReader {
     ) -> Result<Option<Role>, StoreError> {
         let key = (user_id.clone(), project_id.clone());
         let query = |conn: &_, (user_id, project_id): &_| queries::role(conn, user_id, project_id);
-        self.look_up(|known| &mut known.roles, key, query).await
+        self.known.look_up(&self.current(), |known| &mut known.roles, key, query).await
     }
 
     /// What decides whether a run of a user may ask a model, and with which key, in one query: each has its
@@ -407,7 +394,8 @@ impl RootReader {
                 credential: credentials::nearest(conn, provider_id, user, project)?,
             }))
         };
-        let facts = self.look_up(|known| &mut known.run_facts, key, query).await?;
+        let facts =
+            self.known.look_up(&self.current(), |known| &mut known.run_facts, key, query).await?;
         facts.ok_or_else(|| StoreError::internal("a run has no facts"))
     }
 
